@@ -1,0 +1,133 @@
+#include "base/dtype.h"
+
+static const struct {
+    const char *name;
+    size_t bytes;
+} dtypes[SKY_DTYPE_COUNT] = {
+    [SKY_F32] = {"f32", 4},   [SKY_BF16] = {"bf16", 2},       [SKY_F16] = {"f16", 2},       [SKY_F64] = {"f64", 8},
+    [SKY_I64] = {"i64", 8},   [SKY_I32] = {"i32", 4},         [SKY_I16] = {"i16", 2},       [SKY_I8] = {"i8", 1},
+    [SKY_U8] = {"u8", 1},     [SKY_BOOL] = {"bool", 1},       [SKY_F8_E4M3] = {"e4m3", 1},  [SKY_F8_E5M2] = {"e5m2", 1},
+};
+
+size_t sky_dtype_bytes(sky_dtype dtype)
+{
+    return (unsigned)dtype < SKY_DTYPE_COUNT ? dtypes[dtype].bytes : 0;
+}
+
+const char *sky_dtype_name(sky_dtype dtype)
+{
+    return (unsigned)dtype < SKY_DTYPE_COUNT ? dtypes[dtype].name : "unknown";
+}
+
+float sky_f16_to_f32(uint16_t x)
+{
+    const uint32_t sign = (uint32_t)(x & 0x8000U) << 16;
+    uint32_t exponent = (x >> 10) & 0x1fU;
+    uint32_t fraction = x & 0x3ffU;
+    uint32_t bits;
+    if (exponent == 0x1fU) {
+        bits = sign | 0x7f800000U | (fraction << 13);
+    } else if (exponent != 0) {
+        bits = sign | ((exponent + 112U) << 23) | (fraction << 13);
+    } else if (fraction == 0) {
+        bits = sign;
+    } else { /* subnormal: shift until the hidden bit appears */
+        exponent = 113U;
+        while ((fraction & 0x400U) == 0) {
+            fraction <<= 1;
+            exponent--;
+        }
+        bits = sign | (exponent << 23) | ((fraction & 0x3ffU) << 13);
+    }
+    float y;
+    memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
+uint16_t sky_f32_to_f16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const uint16_t sign = (uint16_t)((bits >> 16) & 0x8000U);
+    const uint32_t magnitude = bits & 0x7fffffffU;
+    if (magnitude > 0x7f800000U) {
+        return (uint16_t)(sign | 0x7e00U);
+    }
+    if (magnitude >= 0x477ff000U) { /* rounds to 65536 or more */
+        return (uint16_t)(sign | 0x7c00U);
+    }
+    if (magnitude < 0x33000001U) { /* at most half of the smallest subnormal */
+        return sign;
+    }
+    uint32_t shift = 13;
+    uint32_t fraction = magnitude & 0x7fffffU;
+    uint32_t half_bits = 0;
+    const uint32_t exponent = magnitude >> 23;
+    if (exponent < 113U) {
+        shift += 113U - exponent;
+        fraction |= 0x800000U;
+    } else {
+        half_bits = (exponent - 112U) << 10;
+    }
+    half_bits += fraction >> shift;
+    const uint32_t rest = fraction & ((1U << shift) - 1U);
+    const uint32_t half = 1U << (shift - 1U);
+    if (rest > half || (rest == half && (half_bits & 1U) != 0)) {
+        half_bits++;
+    }
+    return (uint16_t)(sign | half_bits);
+}
+
+static bool load_as_f32(float *out, const unsigned char *src, sky_dtype dtype)
+{
+    uint16_t bits16;
+    double wide;
+    switch (dtype) {
+    case SKY_F32:
+        memcpy(out, src, sizeof *out);
+        return true;
+    case SKY_BF16:
+        memcpy(&bits16, src, sizeof bits16);
+        *out = sky_bf16_to_f32(bits16);
+        return true;
+    case SKY_F16:
+        memcpy(&bits16, src, sizeof bits16);
+        *out = sky_f16_to_f32(bits16);
+        return true;
+    case SKY_F64:
+        memcpy(&wide, src, sizeof wide);
+        *out = (float)wide;
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool sky_dtype_convert(void *dst, sky_dtype dst_dtype, const void *src, sky_dtype src_dtype, size_t count)
+{
+    if (dst_dtype != SKY_F32 && dst_dtype != SKY_BF16 && dst_dtype != SKY_F16) {
+        return false;
+    }
+    if (src_dtype != SKY_F32 && src_dtype != SKY_BF16 && src_dtype != SKY_F16 && src_dtype != SKY_F64) {
+        return false;
+    }
+    if (src_dtype == dst_dtype) {
+        memcpy(dst, src, count * sky_dtype_bytes(dst_dtype));
+        return true;
+    }
+    const unsigned char *from = src;
+    unsigned char *to = dst;
+    const size_t from_bytes = sky_dtype_bytes(src_dtype);
+    const size_t to_bytes = sky_dtype_bytes(dst_dtype);
+    for (size_t i = 0; i < count; i++) {
+        float value = 0.0F;
+        (void)load_as_f32(&value, from + i * from_bytes, src_dtype);
+        if (dst_dtype == SKY_F32) {
+            memcpy(to + i * to_bytes, &value, sizeof value);
+        } else {
+            const uint16_t bits = dst_dtype == SKY_BF16 ? sky_f32_to_bf16(value) : sky_f32_to_f16(value);
+            memcpy(to + i * to_bytes, &bits, sizeof bits);
+        }
+    }
+    return true;
+}

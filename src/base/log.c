@@ -1,0 +1,17 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void sky_log_line(const sky_log *log, sky_log_level level, const char *format, ...)
+{
+    if (log == NULL || log->write == NULL || level < log->least) {
+        return;
+    }
+    char line[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    log->write(log->user, level, line);
+}

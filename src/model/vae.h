@@ -1,0 +1,40 @@
+/*
+ * model/vae.h - the Wan2.1 VAE: latents to frames and frames to latents, with the causal feature cache
+ *
+ * Frames pass in chunks of 1, 4, 4, ... (decoder: one latent frame a chunk); what a causal convolution needs of the past
+ * is kept between chunks. Inside, activations are channels last, in the compute type (f32 or bf16).
+ */
+#ifndef SKY_MODEL_VAE_H
+#define SKY_MODEL_VAE_H
+
+#include "ops/ctx.h"
+#include "weights/store.h"
+
+enum { SKY_VAE_LATENT_CHANNELS = 16, SKY_VAE_STRIDE_T = 4, SKY_VAE_STRIDE_HW = 8 };
+
+typedef struct sky_vae sky_vae;
+
+/* Called after each chunk: done and total latent frames. May be NULL. */
+typedef void (*sky_vae_progress)(void *user, int64_t done, int64_t total);
+
+typedef struct sky_vae_args {
+    sky_tensor latents; /* [16, F, H, W] f32, normalised */
+    sky_tensor frames;  /* decode: [4F-3, 8H, 8W, 3] u8 out, or [3, 4F-3, 8H, 8W] f32 out, clamped to [-1, 1];
+                           encode: [3, 4F-3, 8H, 8W] f32 in */
+    sky_vae_progress progress;
+    void *user;
+} sky_vae_args;
+
+/*
+ * Loads the weights through the store, which keeps them; widths come from the tensors. compute is f32 or bf16.
+ * with_encoder: also load the encoder (image to video needs it).
+ * Errors: MISMATCH where shapes do not fit together, those of the store.
+ */
+sky_status sky_vae_create(sky_weights *weights, sky_dtype compute, bool with_encoder, sky_vae **out);
+void sky_vae_destroy(sky_vae **vae);
+
+/* Temporary memory and caches come from ctx's arena and are given back. Source: modules/vae.py WanVAE.decode, .encode. */
+sky_status sky_vae_decode(sky_ctx *ctx, const sky_vae *vae, const sky_vae_args *args);
+sky_status sky_vae_encode(sky_ctx *ctx, const sky_vae *vae, const sky_vae_args *args);
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * ops/attention.h - softmax attention over all keys, per head
+ *
+ *     P[s, n, t] = softmax_t( softmax_scale * q[s, n] . k[t, n]  +  rel_bias[n, t - s + Sq - 1] )
+ *     y[s, n]    = sum_t P[s, n, t] * v[t, n]
+ *
+ * Shapes   q, y [Sq, N, D]; k, v [Sk, N, D]; rel_bias [N, Sq + Sk - 1] or absent; Sk at least 1, Sq may be 0;
+ *          y overlaps nothing
+ * Types    q, k, v, y f32 or bf16, all the same; rel_bias f32. Scores, softmax and sums in f32 (f64 reference), y rounded
+ *          once.
+ * Bytes    A query's row depends on q's row, k, v and its position only, not on Sq or on other queries, as long as queries
+ *          are cut at multiples of SKY_ATTENTION_PIECE_ROWS; heads are independent of each other.
+ * Errors   SHAPE, DTYPE
+ * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
+ * Source   Vaswani et al. 2017, eq. 1; with rel_bias modules/t5.py T5Attention (softmax_scale 1).
+ */
+#ifndef SKY_OPS_ATTENTION_H
+#define SKY_OPS_ATTENTION_H
+
+#include "ops/ctx.h"
+
+enum { SKY_ATTENTION_PIECE_ROWS = 64 };
+
+typedef struct sky_attention_args {
+    sky_tensor y;        /* [Sq, N, D]  out */
+    sky_tensor q;        /* [Sq, N, D] */
+    sky_tensor k;        /* [Sk, N, D] */
+    sky_tensor v;        /* [Sk, N, D] */
+    sky_tensor rel_bias; /* [N, Sq + Sk - 1] f32, optional */
+    float softmax_scale;
+} sky_attention_args;
+
+sky_status sky_attention(sky_ctx *ctx, const sky_attention_args *args);
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * ops/conv3d.h - convolution over time, height and width, channels last
+ *
+ *     y[t, i, j, o] = bias[o] + sum over kt, kh, kw, c of
+ *                     weight[kt, kh, kw, c, o] * xx[t*stride_t + kt, i*stride_hw + kh - pad_top, j*stride_hw + kw - pad_left, c]
+ *
+ * where xx is past followed by x in time, and zero outside of height and width. There is no padding in time: a causal
+ * convolution passes the frames before x as past (zeros at the start of a clip).
+ *
+ * Shapes   x [T, H, W, C]; past [P, H, W, C] or absent (P = 0); weight [kT, kH, kW, C, O]; bias [O];
+ *          y [To, Ho, Wo, O] with To = (P + T - kT) / stride_t + 1, Ho = (H + pad_top + pad_bottom - kH) / stride_hw + 1,
+ *          Wo alike with pad_left and pad_right; y overlaps nothing
+ * Types    x, past, weight, y f32 or bf16, all the same; bias f32. Sums: f64 reference, f32 elsewhere; the bias is added in
+ *          f32 and the result rounded once.
+ * Bytes    An output row [t, i, :, :] depends on its inputs only, not on H or T: it is computed in fixed pieces.
+ * Errors   SHAPE   shapes disagree, the kernel is larger than the padded input, or a stride is 0
+ *          DTYPE   types differ, or bias is not f32
+ * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
+ * Source   modules/vae.py CausalConv3d, Resample (as 1 x 3 x 3).
+ */
+#ifndef SKY_OPS_CONV3D_H
+#define SKY_OPS_CONV3D_H
+
+#include "ops/ctx.h"
+
+typedef struct sky_conv3d_args {
+    sky_tensor y;      /* [To, Ho, Wo, O]  out */
+    sky_tensor x;      /* [T, H, W, C] */
+    sky_tensor past;   /* [P, H, W, C], optional */
+    sky_tensor weight; /* [kT, kH, kW, C, O] */
+    sky_tensor bias;   /* [O] f32 */
+    int stride_t;
+    int stride_hw;
+    int pad_top, pad_bottom, pad_left, pad_right; /* rows and columns of zeros */
+} sky_conv3d_args;
+
+sky_status sky_conv3d(sky_ctx *ctx, const sky_conv3d_args *args);
+
+#endif

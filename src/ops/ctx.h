@@ -1,0 +1,42 @@
+/*
+ * ops/ctx.h - what every op needs to run: a backend, its state, an arena, a log
+ *
+ * One context belongs to one thread of one rank. launch fills it; everything below borrows it.
+ */
+#ifndef SKY_OPS_CTX_H
+#define SKY_OPS_CTX_H
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "base/tensor.h"
+
+typedef struct sky_backend sky_backend;
+
+typedef struct sky_ctx {
+    const sky_backend *backend;
+    void *device;     /* the backend's own state: threads, streams, library handles */
+    sky_arena *arena; /* activations and scratch; in planning mode ops check their arguments and compute nothing */
+    const sky_log *log;
+} sky_ctx;
+
+/* A new tensor from ctx's arena: SKY_TRY(sky_ctx_tensor(ctx, &q, SKY_BF16, 2, (int64_t[]){rows, cols})). */
+sky_status sky_ctx_tensor(sky_ctx *ctx, sky_tensor *out, sky_dtype dtype, int num_dims, const int64_t *shape);
+
+/* Whether ctx only plans: tensors have no memory behind them. */
+bool sky_ctx_planning(const sky_ctx *ctx);
+
+/* Copies between host and device; len from the tensor. Ordered with the ops of ctx; the host side is ready on return. */
+sky_status sky_ctx_upload(sky_ctx *ctx, const sky_tensor *to, const void *host);
+sky_status sky_ctx_download(sky_ctx *ctx, void *host, const sky_tensor *from);
+
+/* Device to device: same dtype and number of elements. */
+sky_status sky_ctx_copy(sky_ctx *ctx, const sky_tensor *to, const sky_tensor *from);
+
+/* Sets all bytes to zero. */
+sky_status sky_ctx_zero(sky_ctx *ctx, const sky_tensor *to);
+
+/* Waits until everything enqueued on ctx is done. Errors: DEVICE, also for what failed earlier. */
+sky_status sky_ctx_sync(sky_ctx *ctx);
+
+#endif

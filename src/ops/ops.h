@@ -1,0 +1,59 @@
+/*
+ * ops/ops.h - the list of all operations
+ *
+ * Adding one: its header here, its checks in ops/OP.c, its reference in ops/ref, its rows in tests/ops; then a fast one.
+ */
+#ifndef SKY_OPS_OPS_H
+#define SKY_OPS_OPS_H
+
+#include "ops/activation.h"
+#include "ops/add.h"
+#include "ops/attention.h"
+#include "ops/cfg_combine.h"
+#include "ops/channel_layout.h"
+#include "ops/channel_norm.h"
+#include "ops/conv3d.h"
+#include "ops/convert.h"
+#include "ops/ctx.h"
+#include "ops/embedding.h"
+#include "ops/frames_to_u8.h"
+#include "ops/gate_residual.h"
+#include "ops/gated_gelu.h"
+#include "ops/interleave_frames.h"
+#include "ops/layer_norm.h"
+#include "ops/layer_norm_modulate.h"
+#include "ops/linear.h"
+#include "ops/linear_combination.h"
+#include "ops/patchify.h"
+#include "ops/qk_norm_rope.h"
+#include "ops/rms_norm.h"
+#include "ops/rope.h"
+#include "ops/upsample_nearest.h"
+
+#define SKY_OPS(X)        \
+    X(activation)         \
+    X(add)                \
+    X(attention)          \
+    X(cfg_combine)        \
+    X(channel_norm)       \
+    X(conv3d)             \
+    X(convert)            \
+    X(embedding)          \
+    X(frames_to_u8)       \
+    X(gate_residual)      \
+    X(gated_gelu)         \
+    X(interleave_frames)  \
+    X(layer_norm)         \
+    X(layer_norm_modulate)\
+    X(linear)             \
+    X(linear_combination) \
+    X(patchify)           \
+    X(qk_norm_rope)       \
+    X(rms_norm)           \
+    X(rope)               \
+    X(to_channels_first)  \
+    X(to_channels_last)   \
+    X(unpatchify)         \
+    X(upsample_nearest)
+
+#endif

@@ -1,0 +1,52 @@
+/*
+ * weights/checkpoint.h - a published model folder, whatever its layout
+ *
+ * The original layout (one flat folder: *.safetensors, config.json, models_t5_*.pth, Wan2.1_VAE.pth, google/umt5-xxl)
+ * and Diffusers' (transformer/, vae/, text_encoder/, tokenizer/) are told apart by what is there. Tensors are always
+ * asked for by their original names; Diffusers' names are translated here (tables in reference order: transformer,
+ * text encoder, VAE).
+ */
+#ifndef SKY_WEIGHTS_CHECKPOINT_H
+#define SKY_WEIGHTS_CHECKPOINT_H
+
+#include "weights/source.h"
+
+#include <jansson.h>
+
+typedef enum sky_layout { SKY_LAYOUT_ORIGINAL, SKY_LAYOUT_DIFFUSERS } sky_layout;
+
+typedef enum sky_component {
+    SKY_TRANSFORMER,
+    SKY_TEXT_ENCODER,
+    SKY_VAE,
+    SKY_COMPONENT_COUNT
+} sky_component;
+
+typedef struct sky_checkpoint sky_checkpoint;
+
+/*
+ * Opens all components (directories of tensors only; no weights are read).
+ * Errors: INPUT where the folder is missing, is no model folder, or a part of it is missing or refused (the message
+ * lists what was looked for), IO.
+ */
+sky_status sky_checkpoint_open(const char *model_path, sky_checkpoint **out);
+void sky_checkpoint_destroy(sky_checkpoint **checkpoint);
+
+sky_layout sky_checkpoint_layout(const sky_checkpoint *checkpoint);
+const char *sky_checkpoint_path(const sky_checkpoint *checkpoint);
+const char *sky_checkpoint_tokenizer_path(const sky_checkpoint *checkpoint); /* folder of tokenizer.json */
+
+/* config.json of a component; NULL where the layout has none (text encoder and VAE of the original layout). */
+const json_t *sky_checkpoint_config(const sky_checkpoint *checkpoint, sky_component component);
+
+/* By the original name; NULL where there is none. */
+const sky_source_tensor *sky_checkpoint_find(const sky_checkpoint *checkpoint, sky_component component, const char *name);
+
+/* As sky_source_read. */
+sky_status sky_checkpoint_read(const sky_checkpoint *checkpoint, sky_component component, const sky_source_tensor *tensor,
+                               void *dst, sky_dtype dst_dtype);
+
+/* "transformer", "text encoder", "VAE". */
+const char *sky_component_name(sky_component component);
+
+#endif

@@ -1,0 +1,48 @@
+/*
+ * weights/store.h - weights of one network in device memory
+ *
+ * Model code asks for each tensor once, by its original name, with the shape that it expects; the store reads it from
+ * the checkpoint, checks and converts it and keeps it until it is destroyed. Asking is not collective.
+ */
+#ifndef SKY_WEIGHTS_STORE_H
+#define SKY_WEIGHTS_STORE_H
+
+#include "ops/ctx.h"
+#include "weights/checkpoint.h"
+
+typedef struct sky_weights sky_weights;
+
+/* Called after each tensor with the bytes read so far and the component's bytes in all. May be NULL. */
+typedef void (*sky_weights_progress)(void *user, uint64_t done_bytes, uint64_t total_bytes);
+
+/* ctx and checkpoint are borrowed; the checkpoint may go when loading is over, ctx outlives the store. */
+sky_status sky_weights_create(sky_ctx *ctx, const sky_checkpoint *checkpoint, sky_component component,
+                              sky_weights_progress progress, void *user, sky_weights **out);
+void sky_weights_destroy(sky_weights **weights);
+
+/*
+ * A tensor of exactly this shape in the given type (f32 or bf16). Published values of transformer and text encoder are
+ * rounded to bf16 first when round_bf16 is set, as the published code does, whatever the type they are kept in.
+ * Errors: INPUT where it is missing or not finite, MISMATCH where the shape differs (message: name, want, found).
+ */
+typedef struct sky_weight_request {
+    sky_dtype dtype;
+    bool round_bf16;
+    int num_dims;
+    int64_t shape[SKY_MAX_DIMS]; /* as stored in the file */
+} sky_weight_request;
+sky_status sky_weights_get(sky_weights *weights, const char *name, const sky_weight_request *request, sky_tensor *out);
+
+/* A convolution's weight [O, C, kT, kH, kW] (or [O, C, kH, kW], kT = 1), turned into conv3d's [kT, kH, kW, C, O]. */
+sky_status sky_weights_get_conv(sky_weights *weights, const char *name, const sky_weight_request *request, sky_tensor *out);
+
+/* Shape of a tensor without loading it; false where there is none. */
+bool sky_weights_shape(const sky_weights *weights, const char *name, int *num_dims, int64_t shape[SKY_MAX_DIMS]);
+
+/* The component's config.json, or NULL. */
+const json_t *sky_weights_config(const sky_weights *weights);
+
+/* Device bytes held. */
+uint64_t sky_weights_bytes(const sky_weights *weights);
+
+#endif

@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""Thins and repacks the golden files, so that the repository stays small: subset.py FULL_FOLDER OUT_FOLDER.
+
+rng_cuda.h5: draws of 16 x 9 x 12 x 20 values keep their first 1,024 and every 37th value instead of all.
+dit.h5: what happens inside block 0 (block_0_...) keeps every third token, so `tokens_kept` is 3 there.
+All of them: the compact object headers of HDF5 1.10, best compression.
+"""
+import os
+import sys
+import h5py
+
+full, out = sys.argv[1:3]
+for file in sorted(os.listdir(full)):
+    if not file.endswith(".h5") or not os.path.exists(os.path.join(out, file)):
+        continue
+    with h5py.File(f"{full}/{file}") as source, h5py.File(f"{out}/{file}", "w", libver=("v110", "v110")) as target:
+        def visit(name, item):
+            if isinstance(item, h5py.Group):
+                copy = [target.require_group(name)]
+            else:
+                values, parts, attrs = item[()], [], {}
+                if file == "rng_cuda.h5" and name.endswith("/all") and item.size > 10000:
+                    parts = [(name[:-3] + "first", values[:1024]), (name[:-3] + "every_37", values[::37])]
+                elif file == "dit.h5" and "/block_0_" in name:
+                    parts, attrs = [(name, values[::3])], {"tokens_kept": 3}
+                else:
+                    parts = [(name, values)]
+                copy = []
+                for path, x in parts:
+                    # Compression needs chunks, whose index costs more than it saves on small data.
+                    packed = dict(compression="gzip", compression_opts=9, shuffle=True, chunks=x.shape) if x.size > 512 else {}
+                    copy.append(target.create_dataset(path, data=x, **packed))
+                    copy[-1].attrs.update(attrs)
+            for c in copy:
+                c.attrs.update(dict(item.attrs))
+        target.attrs.update(dict(source.attrs))
+        source.visititems(visit)
