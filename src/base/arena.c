@@ -23,7 +23,8 @@ sky_status sky_arena_alloc(sky_arena *arena, size_t bytes, void **out)
                         arena->capacity_bytes - arena->used_bytes, arena->capacity_bytes);
     }
     /* In planning mode the offset itself, moved off NULL, stands for the pointer. */
-    *out = arena->planning ? (void *)(uintptr_t)(arena->used_bytes + alignment) : (void *)(arena->base + arena->used_bytes);
+    *out = arena->planning ? (void *)(uintptr_t)(arena->used_bytes + alignment)
+                           : (void *)(arena->base + arena->used_bytes);
     arena->used_bytes += rounded;
     if (arena->used_bytes > arena->peak_bytes) {
         arena->peak_bytes = arena->used_bytes;

@@ -4,9 +4,9 @@ static const struct {
     const char *name;
     size_t bytes;
 } dtypes[SKY_DTYPE_COUNT] = {
-    [SKY_F32] = {"f32", 4},   [SKY_BF16] = {"bf16", 2},       [SKY_F16] = {"f16", 2},       [SKY_F64] = {"f64", 8},
-    [SKY_I64] = {"i64", 8},   [SKY_I32] = {"i32", 4},         [SKY_I16] = {"i16", 2},       [SKY_I8] = {"i8", 1},
-    [SKY_U8] = {"u8", 1},     [SKY_BOOL] = {"bool", 1},       [SKY_F8_E4M3] = {"e4m3", 1},  [SKY_F8_E5M2] = {"e5m2", 1},
+    [SKY_F32] = {"f32", 4}, [SKY_BF16] = {"bf16", 2}, [SKY_F16] = {"f16", 2},      [SKY_F64] = {"f64", 8},
+    [SKY_I64] = {"i64", 8}, [SKY_I32] = {"i32", 4},   [SKY_I16] = {"i16", 2},      [SKY_I8] = {"i8", 1},
+    [SKY_U8] = {"u8", 1},   [SKY_BOOL] = {"bool", 1}, [SKY_F8_E4M3] = {"e4m3", 1}, [SKY_F8_E5M2] = {"e5m2", 1},
 };
 
 size_t sky_dtype_bytes(sky_dtype dtype)

@@ -43,38 +43,38 @@ const char *sky_message(void);
 void sky_clear_message(void);
 
 /* Passes a failure on. For functions that own nothing at that point. */
-#define SKY_TRY(expr)                        \
-    do {                                     \
-        const sky_status try_st_ = (expr);   \
-        if (try_st_ != SKY_OK) {             \
-            return try_st_;                  \
-        }                                    \
+#define SKY_TRY(expr)                      \
+    do {                                   \
+        const sky_status try_st_ = (expr); \
+        if (try_st_ != SKY_OK) {           \
+            return try_st_;                \
+        }                                  \
     } while (0)
 
 /* The same for functions that own something: sets the local `st` and goes to the label `done`. */
-#define SKY_TRY_GOTO(expr)      \
-    do {                        \
-        st = (expr);            \
-        if (st != SKY_OK) {     \
-            goto done;          \
-        }                       \
+#define SKY_TRY_GOTO(expr)  \
+    do {                    \
+        st = (expr);        \
+        if (st != SKY_OK) { \
+            goto done;      \
+        }                   \
     } while (0)
 
 /* Evaluates expr in any case and keeps its failure only when st was fine. */
-#define SKY_KEEP_FIRST(st, expr)                \
-    do {                                        \
-        const sky_status keep_st_ = (expr);     \
-        if ((st) == SKY_OK) {                   \
-            (st) = keep_st_;                    \
-        }                                       \
+#define SKY_KEEP_FIRST(st, expr)            \
+    do {                                    \
+        const sky_status keep_st_ = (expr); \
+        if ((st) == SKY_OK) {               \
+            (st) = keep_st_;                \
+        }                                   \
     } while (0)
 
 /* For what only a mistake of ours can break; never for input, files or devices. Active in every build. */
-#define SKY_ASSERT(cond)                                          \
-    do {                                                          \
-        if (!(cond)) {                                            \
-            sky_assert_failed(#cond, __FILE__, __LINE__);         \
-        }                                                         \
+#define SKY_ASSERT(cond)                                  \
+    do {                                                  \
+        if (!(cond)) {                                    \
+            sky_assert_failed(#cond, __FILE__, __LINE__); \
+        }                                                 \
     } while (0)
 _Noreturn void sky_assert_failed(const char *cond, const char *file, int line);
 

@@ -19,10 +19,10 @@ typedef struct sky_tensor {
 } sky_tensor;
 
 /* A view of data with up to five dimensions: SKY_TENSOR(ptr, SKY_F32, rows, cols). */
-#define SKY_TENSOR(ptr, type, ...)                                                             \
-    ((sky_tensor){.data = (ptr),                                                               \
-                  .dtype = (type),                                                             \
-                  .num_dims = (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),       \
+#define SKY_TENSOR(ptr, type, ...)                                                       \
+    ((sky_tensor){.data = (ptr),                                                         \
+                  .dtype = (type),                                                       \
+                  .num_dims = (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), \
                   .shape = {__VA_ARGS__}})
 
 static inline bool sky_tensor_present(const sky_tensor *t)

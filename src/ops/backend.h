@@ -22,8 +22,8 @@ struct sky_backend {
     sky_status (*zero)(void *device, void *to, size_t bytes);
     sky_status (*sync)(void *device);
 
-#define SKY_BACKEND_ENTRY(op)                                                            \
-    sky_status (*op)(sky_ctx * ctx, const sky_##op##_args *args, void *scratch);         \
+#define SKY_BACKEND_ENTRY(op)                                                    \
+    sky_status (*op)(sky_ctx * ctx, const sky_##op##_args *args, void *scratch); \
     size_t (*op##_scratch)(const sky_ctx *ctx, const sky_##op##_args *args); /* or NULL */
     SKY_OPS(SKY_BACKEND_ENTRY)
 #undef SKY_BACKEND_ENTRY

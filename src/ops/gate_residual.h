@@ -16,9 +16,9 @@
 #include "ops/ctx.h"
 
 typedef struct sky_gate_residual_args {
-    sky_tensor x;    /* [rows, cols] f32  in and out */
-    sky_tensor y;    /* [rows, cols] */
-    sky_tensor gate; /* [groups, cols] f32, optional */
+    sky_tensor x;           /* [rows, cols] f32  in and out */
+    sky_tensor y;           /* [rows, cols] */
+    sky_tensor gate;        /* [groups, cols] f32, optional */
     int64_t first_row;      /* global index of row 0; read only with a gate */
     int64_t rows_per_group; /* at least 1 with a gate */
 } sky_gate_residual_args;

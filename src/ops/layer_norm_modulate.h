@@ -20,11 +20,11 @@
 #include "ops/ctx.h"
 
 typedef struct sky_layer_norm_modulate_args {
-    sky_tensor y;     /* [rows, cols]  out */
-    sky_tensor x;     /* [rows, cols] */
-    sky_tensor shift; /* [groups, cols] f32 */
-    sky_tensor scale; /* [groups, cols] f32 */
-    int64_t first_row;      /* global index of row 0 */
+    sky_tensor y;      /* [rows, cols]  out */
+    sky_tensor x;      /* [rows, cols] */
+    sky_tensor shift;  /* [groups, cols] f32 */
+    sky_tensor scale;  /* [groups, cols] f32 */
+    int64_t first_row; /* global index of row 0 */
     int64_t rows_per_group;
     float eps;
 } sky_layer_norm_modulate_args;

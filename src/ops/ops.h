@@ -30,30 +30,30 @@
 #include "ops/rope.h"
 #include "ops/upsample_nearest.h"
 
-#define SKY_OPS(X)        \
-    X(activation)         \
-    X(add)                \
-    X(attention)          \
-    X(cfg_combine)        \
-    X(channel_norm)       \
-    X(conv3d)             \
-    X(convert)            \
-    X(embedding)          \
-    X(frames_to_u8)       \
-    X(gate_residual)      \
-    X(gated_gelu)         \
-    X(interleave_frames)  \
-    X(layer_norm)         \
-    X(layer_norm_modulate)\
-    X(linear)             \
-    X(linear_combination) \
-    X(patchify)           \
-    X(qk_norm_rope)       \
-    X(rms_norm)           \
-    X(rope)               \
-    X(to_channels_first)  \
-    X(to_channels_last)   \
-    X(unpatchify)         \
+#define SKY_OPS(X)         \
+    X(activation)          \
+    X(add)                 \
+    X(attention)           \
+    X(cfg_combine)         \
+    X(channel_norm)        \
+    X(conv3d)              \
+    X(convert)             \
+    X(embedding)           \
+    X(frames_to_u8)        \
+    X(gate_residual)       \
+    X(gated_gelu)          \
+    X(interleave_frames)   \
+    X(layer_norm)          \
+    X(layer_norm_modulate) \
+    X(linear)              \
+    X(linear_combination)  \
+    X(patchify)            \
+    X(qk_norm_rope)        \
+    X(rms_norm)            \
+    X(rope)                \
+    X(to_channels_first)   \
+    X(to_channels_last)    \
+    X(unpatchify)          \
     X(upsample_nearest)
 
 #endif

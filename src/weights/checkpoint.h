@@ -15,12 +15,7 @@
 
 typedef enum sky_layout { SKY_LAYOUT_ORIGINAL, SKY_LAYOUT_DIFFUSERS } sky_layout;
 
-typedef enum sky_component {
-    SKY_TRANSFORMER,
-    SKY_TEXT_ENCODER,
-    SKY_VAE,
-    SKY_COMPONENT_COUNT
-} sky_component;
+typedef enum sky_component { SKY_TRANSFORMER, SKY_TEXT_ENCODER, SKY_VAE, SKY_COMPONENT_COUNT } sky_component;
 
 typedef struct sky_checkpoint sky_checkpoint;
 
@@ -40,11 +35,12 @@ const char *sky_checkpoint_tokenizer_path(const sky_checkpoint *checkpoint); /* 
 const json_t *sky_checkpoint_config(const sky_checkpoint *checkpoint, sky_component component);
 
 /* By the original name; NULL where there is none. */
-const sky_source_tensor *sky_checkpoint_find(const sky_checkpoint *checkpoint, sky_component component, const char *name);
+const sky_source_tensor *sky_checkpoint_find(const sky_checkpoint *checkpoint, sky_component component,
+                                             const char *name);
 
 /* As sky_source_read. */
-sky_status sky_checkpoint_read(const sky_checkpoint *checkpoint, sky_component component, const sky_source_tensor *tensor,
-                               void *dst, sky_dtype dst_dtype);
+sky_status sky_checkpoint_read(const sky_checkpoint *checkpoint, sky_component component,
+                               const sky_source_tensor *tensor, void *dst, sky_dtype dst_dtype);
 
 /* "transformer", "text encoder", "VAE". */
 const char *sky_component_name(sky_component component);

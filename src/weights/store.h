@@ -34,7 +34,8 @@ typedef struct sky_weight_request {
 sky_status sky_weights_get(sky_weights *weights, const char *name, const sky_weight_request *request, sky_tensor *out);
 
 /* A convolution's weight [O, C, kT, kH, kW] (or [O, C, kH, kW], kT = 1), turned into conv3d's [kT, kH, kW, C, O]. */
-sky_status sky_weights_get_conv(sky_weights *weights, const char *name, const sky_weight_request *request, sky_tensor *out);
+sky_status sky_weights_get_conv(sky_weights *weights, const char *name, const sky_weight_request *request,
+                                sky_tensor *out);
 
 /* Shape of a tensor without loading it; false where there is none. */
 bool sky_weights_shape(const sky_weights *weights, const char *name, int *num_dims, int64_t shape[SKY_MAX_DIMS]);

@@ -44,9 +44,10 @@ bool test_close(const char *file, int line, const char *what, const float *got, 
             worst = isnan(d) ? NAN : fmax(worst, d);
         }
     }
-    test_fail(file, line,
-              "%s: relative error %.3g, tolerance %.3g; first off at %zu: got %.9g, want %.9g; %zu of %zu off, by up to %.3g",
-              what, error, tolerance, first, (double)got[first], (double)want[first], num_off, count, worst);
+    test_fail(
+        file, line,
+        "%s: relative error %.3g, tolerance %.3g; first off at %zu: got %.9g, want %.9g; %zu of %zu off, by up to %.3g",
+        what, error, tolerance, first, (double)got[first], (double)want[first], num_off, count, worst);
     return false;
 }
 

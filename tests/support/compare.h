@@ -18,11 +18,11 @@ double test_relative_error(const float *got, const float *want, size_t count);
  */
 bool test_close(const char *file, int line, const char *what, const float *got, const float *want, size_t count,
                 double tolerance);
-#define CHECK_CLOSE(what, got, want, count, tolerance)                                \
-    do {                                                                              \
-        if (!test_close(__FILE__, __LINE__, what, got, want, count, tolerance)) {     \
-            return;                                                                   \
-        }                                                                             \
+#define CHECK_CLOSE(what, got, want, count, tolerance)                            \
+    do {                                                                          \
+        if (!test_close(__FILE__, __LINE__, what, got, want, count, tolerance)) { \
+            return;                                                               \
+        }                                                                         \
     } while (0)
 
 /* 10 log10(1 / mean squared error) of two uint8 videos on [0, 1]; infinite when they are equal. */

@@ -135,7 +135,8 @@ bool golden_children(const char *file, const char *group, void (*visit)(const ch
         return false;
     }
     struct visit_state state = {visit, user};
-    const bool ok = H5Literate_by_name(f, group, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, on_link, &state, H5P_DEFAULT) >= 0;
+    const bool ok =
+        H5Literate_by_name(f, group, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, on_link, &state, H5P_DEFAULT) >= 0;
     H5Fclose(f);
     return ok;
 }

@@ -37,8 +37,8 @@ void test_fail(const char *file, int line, const char *format, ...)
 {
     va_list args;
     running.failed = true;
-    fprintf(stderr, "FAIL %s%s%s%s: %s:%d: ", running.name, running.parameters[0] != '\0' ? " (" : "", running.parameters,
-            running.parameters[0] != '\0' ? ")" : "", file, line);
+    fprintf(stderr, "FAIL %s%s%s%s: %s:%d: ", running.name, running.parameters[0] != '\0' ? " (" : "",
+            running.parameters, running.parameters[0] != '\0' ? ")" : "", file, line);
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);

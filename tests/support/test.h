@@ -33,54 +33,54 @@ void test_parameters(const char *format, ...) __attribute__((format(printf, 1, 2
 /* A path in a folder made for this program, removed at its end; valid until the program ends. */
 const char *test_temp_path(const char *name);
 
-#define TEST(name)                                                                  \
-    static void test_##name(void);                                                  \
-    __attribute__((constructor)) static void register_##name(void)                  \
-    {                                                                               \
-        test_register(#name, test_##name);                                          \
-    }                                                                               \
+#define TEST(name)                                                 \
+    static void test_##name(void);                                 \
+    __attribute__((constructor)) static void register_##name(void) \
+    {                                                              \
+        test_register(#name, test_##name);                         \
+    }                                                              \
     static void test_##name(void)
 
-#define TEST_MAIN                         \
-    int main(int argc, char **argv)       \
-    {                                     \
-        return test_main(argc, argv);     \
+#define TEST_MAIN                     \
+    int main(int argc, char **argv)   \
+    {                                 \
+        return test_main(argc, argv); \
     }
 
-#define CHECK(cond)                                             \
-    do {                                                        \
-        if (!(cond)) {                                          \
+#define CHECK(cond)                                               \
+    do {                                                          \
+        if (!(cond)) {                                            \
             test_fail(__FILE__, __LINE__, "not true: %s", #cond); \
-            return;                                             \
-        }                                                       \
+            return;                                               \
+        }                                                         \
     } while (0)
 
-#define EXPECT(cond)                                            \
-    do {                                                        \
-        if (!(cond)) {                                          \
+#define EXPECT(cond)                                              \
+    do {                                                          \
+        if (!(cond)) {                                            \
             test_fail(__FILE__, __LINE__, "not true: %s", #cond); \
-        }                                                       \
+        }                                                         \
     } while (0)
 
 /* A call that must succeed; prints its message when it does not. */
-#define CHECK_OK(expr)                                                                                           \
-    do {                                                                                                         \
-        const sky_status check_st_ = (expr);                                                                     \
-        if (check_st_ != SKY_OK) {                                                                               \
-            test_fail(__FILE__, __LINE__, "%s: %s: %s", #expr, sky_status_name(check_st_), sky_message());       \
-            return;                                                                                              \
-        }                                                                                                        \
+#define CHECK_OK(expr)                                                                                     \
+    do {                                                                                                   \
+        const sky_status check_st_ = (expr);                                                               \
+        if (check_st_ != SKY_OK) {                                                                         \
+            test_fail(__FILE__, __LINE__, "%s: %s: %s", #expr, sky_status_name(check_st_), sky_message()); \
+            return;                                                                                        \
+        }                                                                                                  \
     } while (0)
 
 /* A call that must fail with this status. */
-#define CHECK_STATUS(expr, want)                                                                                 \
-    do {                                                                                                         \
-        const sky_status check_st_ = (expr);                                                                     \
-        if (check_st_ != (want)) {                                                                               \
-            test_fail(__FILE__, __LINE__, "%s: want %s, got %s (%s)", #expr, sky_status_name(want),              \
-                      sky_status_name(check_st_), sky_message());                                                \
-            return;                                                                                              \
-        }                                                                                                        \
+#define CHECK_STATUS(expr, want)                                                                    \
+    do {                                                                                            \
+        const sky_status check_st_ = (expr);                                                        \
+        if (check_st_ != (want)) {                                                                  \
+            test_fail(__FILE__, __LINE__, "%s: want %s, got %s (%s)", #expr, sky_status_name(want), \
+                      sky_status_name(check_st_), sky_message());                                   \
+            return;                                                                                 \
+        }                                                                                           \
     } while (0)
 
 #endif
