@@ -38,6 +38,13 @@ const json_t *sky_checkpoint_config(const sky_checkpoint *checkpoint, sky_compon
 const sky_source_tensor *sky_checkpoint_find(const sky_checkpoint *checkpoint, sky_component component,
                                              const char *name);
 
+/* Bytes of all tensors of a component, as stored; for progress. */
+uint64_t sky_checkpoint_bytes(const sky_checkpoint *checkpoint, sky_component component);
+
+/* The path of the file that holds the tensor, or of the component's first file where tensor is NULL; for messages. */
+const char *sky_checkpoint_file(const sky_checkpoint *checkpoint, sky_component component,
+                                const sky_source_tensor *tensor);
+
 /* As sky_source_read. */
 sky_status sky_checkpoint_read(const sky_checkpoint *checkpoint, sky_component component,
                                const sky_source_tensor *tensor, void *dst, sky_dtype dst_dtype);
