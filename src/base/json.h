@@ -18,6 +18,9 @@
 /* Parses text (len bytes, no terminator needed). *out is the caller's to json_decref(). Errors: INPUT. */
 sky_status sky_json_parse(const char *text, size_t len, json_t **out);
 
+/* The same with another limit on the memory that the parse allocates. */
+sky_status sky_json_parse_within(const char *text, size_t len, uint64_t budget_bytes, json_t **out);
+
 /* Reads and parses a whole file of at most max_bytes. Errors: IO where it cannot be read, INPUT. */
 sky_status sky_json_load(const char *path, size_t max_bytes, json_t **out);
 
