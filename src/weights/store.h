@@ -2,7 +2,10 @@
  * weights/store.h - weights of one network in device memory
  *
  * Model code asks for each tensor once, by its original name, with the shape that it expects; the store reads it from
- * the checkpoint, checks and converts it and keeps it until it is destroyed. Asking is not collective.
+ * the checkpoint, checks and converts it and keeps it until it is destroyed. An equal request for the same name gets the
+ * same tensor again; a different one (another type, rounding, or as a convolution) gets a tensor of its own. Each tensor
+ * is one block of the backend; ctx's arena is not used. While loading, the host holds one tensor (a convolution's weight
+ * twice) besides. Asking is not collective.
  */
 #ifndef SKY_WEIGHTS_STORE_H
 #define SKY_WEIGHTS_STORE_H
@@ -21,9 +24,11 @@ sky_status sky_weights_create(sky_ctx *ctx, const sky_checkpoint *checkpoint, sk
 void sky_weights_destroy(sky_weights **weights);
 
 /*
- * A tensor of exactly this shape in the given type (f32 or bf16). Published values of transformer and text encoder are
- * rounded to bf16 first when round_bf16 is set, as the published code does, whatever the type they are kept in.
- * Errors: INPUT where it is missing or not finite, MISMATCH where the shape differs (message: name, want, found).
+ * A tensor of exactly this shape (lengths at least 1) in the given type (f32 or bf16). Published values of transformer
+ * and text encoder are rounded to bf16 first when round_bf16 is set, as the published code does, whatever the type they
+ * are kept in.
+ * Errors: INPUT where it is missing or not finite, MISMATCH where the shape differs (message: name, want, found), IO,
+ * NOMEM; DTYPE and SHAPE for a request that no tensor can meet.
  */
 typedef struct sky_weight_request {
     sky_dtype dtype;

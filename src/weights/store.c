@@ -1,0 +1,314 @@
+#include "weights/store.h"
+
+#include "ops/backend.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct kept_tensor {
+    char *name; /* owned */
+    sky_weight_request request;
+    bool conv;         /* asked for by sky_weights_get_conv */
+    sky_tensor tensor; /* data is a block of the backend, owned */
+} kept_tensor;
+
+struct sky_weights {
+    sky_ctx *ctx;
+    const sky_checkpoint *checkpoint;
+    sky_component component;
+    sky_weights_progress progress;
+    void *user;
+    kept_tensor *kept;
+    size_t num_kept, max_kept;
+    uint64_t read_bytes;  /* of the file, each tensor once */
+    uint64_t total_bytes; /* of the component's files */
+    uint64_t held_bytes;
+};
+
+sky_status sky_weights_create(sky_ctx *ctx, const sky_checkpoint *checkpoint, sky_component component,
+                              sky_weights_progress progress, void *user, sky_weights **out)
+{
+    sky_weights *weights = calloc(1, sizeof *weights);
+    if (weights == NULL) {
+        return sky_fail(SKY_ERR_NOMEM, "weight store: no memory");
+    }
+    weights->ctx = ctx;
+    weights->checkpoint = checkpoint;
+    weights->component = component;
+    weights->progress = progress;
+    weights->user = user;
+    weights->total_bytes = sky_checkpoint_bytes(checkpoint, component);
+    *out = weights;
+    return SKY_OK;
+}
+
+void sky_weights_destroy(sky_weights **weights)
+{
+    sky_weights *w = *weights;
+    if (w == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < w->num_kept; i++) {
+        w->ctx->backend->free(w->ctx->device, w->kept[i].tensor.data);
+        free(w->kept[i].name);
+    }
+    free(w->kept);
+    free(w);
+    *weights = NULL;
+}
+
+static bool same_request(const sky_weight_request *a, const sky_weight_request *b)
+{
+    if (a->dtype != b->dtype || a->round_bf16 != b->round_bf16 || a->num_dims != b->num_dims) {
+        return false;
+    }
+    for (int i = 0; i < a->num_dims; i++) {
+        if (a->shape[i] != b->shape[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The tensor that an equal request got before, or NULL. *read_before tells whether any request read this name. */
+static const kept_tensor *find_kept(const sky_weights *weights, const char *name, const sky_weight_request *request,
+                                    bool conv, bool *read_before)
+{
+    *read_before = false;
+    for (size_t i = 0; i < weights->num_kept; i++) {
+        const kept_tensor *kept = &weights->kept[i];
+        if (strcmp(kept->name, name) == 0) {
+            *read_before = true;
+            if (kept->conv == conv && same_request(&kept->request, request)) {
+                return kept;
+            }
+        }
+    }
+    return NULL;
+}
+
+static const char *shape_text(int num_dims, const int64_t *shape, char *text, size_t size)
+{
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (int i = 0; i < num_dims && used < size; i++) {
+        used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, i > 0 ? ", " : "", shape[i]);
+    }
+    if (used < size) {
+        snprintf(text + used, size - used, "]");
+    }
+    return text;
+}
+
+static sky_status check_request(const char *name, const sky_weight_request *request, bool conv)
+{
+    if (request->dtype != SKY_F32 && request->dtype != SKY_BF16) {
+        return sky_fail(SKY_ERR_DTYPE, "%s: weights are kept in f32 or bf16, not in %s", name,
+                        sky_dtype_name(request->dtype));
+    }
+    bool valid = request->num_dims >= 0 && request->num_dims <= SKY_MAX_DIMS &&
+                 (!conv || request->num_dims == 4 || request->num_dims == 5);
+    for (int i = 0; valid && i < request->num_dims; i++) {
+        valid = request->shape[i] >= 1;
+    }
+    if (!valid) {
+        return sky_fail(SKY_ERR_SHAPE, "%s: asked for in a shape that no %s has", name,
+                        conv ? "convolution's weight" : "tensor");
+    }
+    return SKY_OK;
+}
+
+static sky_status find_source(const sky_weights *weights, const char *name, const sky_weight_request *request,
+                              const sky_source_tensor **out)
+{
+    const sky_source_tensor *source = sky_checkpoint_find(weights->checkpoint, weights->component, name);
+    if (source == NULL) {
+        return sky_fail(SKY_ERR_INPUT, "%s: the %s has no such tensor; looked in %s (%s)", name,
+                        sky_component_name(weights->component), sky_checkpoint_path(weights->checkpoint),
+                        sky_checkpoint_file(weights->checkpoint, weights->component, NULL));
+    }
+    bool same = source->num_dims == request->num_dims;
+    for (int i = 0; same && i < source->num_dims; i++) {
+        same = source->shape[i] == request->shape[i];
+    }
+    if (!same) {
+        char want[160];
+        char found[160];
+        return sky_fail(SKY_ERR_MISMATCH, "%s: want %s, file has %s (%s)", name,
+                        shape_text(request->num_dims, request->shape, want, sizeof want),
+                        shape_text(source->num_dims, source->shape, found, sizeof found),
+                        sky_checkpoint_file(weights->checkpoint, weights->component, source));
+    }
+    *out = source;
+    return SKY_OK;
+}
+
+/* Reads into host memory, in the type of the request. */
+static sky_status read_host(const sky_weights *weights, const sky_source_tensor *source,
+                            const sky_weight_request *request, size_t len, unsigned char *host)
+{
+    if (request->dtype == SKY_BF16 || !request->round_bf16) {
+        return sky_checkpoint_read(weights->checkpoint, weights->component, source, host, request->dtype);
+    }
+    /* bf16 values into the upper half, then widened in place from the front: value i is written over bytes up to
+     * 4i + 3, the values still to be read begin at 2 len + 2 (i + 1), which is never before. */
+    const unsigned char *narrow = host + 2 * len;
+    SKY_TRY(sky_checkpoint_read(weights->checkpoint, weights->component, source, host + 2 * len, SKY_BF16));
+    for (size_t i = 0; i < len; i++) {
+        uint16_t bits;
+        memcpy(&bits, narrow + 2 * i, sizeof bits);
+        const float value = sky_bf16_to_f32(bits);
+        memcpy(host + 4 * i, &value, sizeof value);
+    }
+    return SKY_OK;
+}
+
+/* [O, C, kT, kH, kW] -> [kT, kH, kW, C, O], taps = kT * kH * kW, elements of element_bytes (2 or 4). */
+static void transpose_conv(unsigned char *to, const unsigned char *from, size_t outputs, size_t channels, size_t taps,
+                           size_t element_bytes)
+{
+    for (size_t tap = 0; tap < taps; tap++) {
+        for (size_t c = 0; c < channels; c++) {
+            for (size_t o = 0; o < outputs; o++) {
+                memcpy(to, from + ((o * channels + c) * taps + tap) * element_bytes, element_bytes);
+                to += element_bytes;
+            }
+        }
+    }
+}
+
+static sky_tensor device_shape(const sky_weight_request *request, bool conv)
+{
+    sky_tensor t = {.dtype = request->dtype, .num_dims = request->num_dims};
+    const int64_t *shape = request->shape;
+    if (conv) {
+        const bool has_time = request->num_dims == 5;
+        t.num_dims = 5;
+        t.shape[0] = has_time ? shape[2] : 1;
+        t.shape[1] = shape[has_time ? 3 : 2];
+        t.shape[2] = shape[has_time ? 4 : 3];
+        t.shape[3] = shape[1];
+        t.shape[4] = shape[0];
+    } else {
+        memcpy(t.shape, shape, sizeof t.shape);
+    }
+    return t;
+}
+
+static sky_status keep(sky_weights *weights, const char *name, const sky_weight_request *request, bool conv,
+                       const sky_tensor *tensor)
+{
+    if (weights->num_kept == weights->max_kept) {
+        const size_t max_kept = weights->max_kept == 0 ? 64 : 2 * weights->max_kept;
+        kept_tensor *grown = realloc(weights->kept, max_kept * sizeof *grown);
+        if (grown == NULL) {
+            return sky_fail(SKY_ERR_NOMEM, "weight store: no memory for a list of %zu tensors", max_kept);
+        }
+        weights->kept = grown;
+        weights->max_kept = max_kept;
+    }
+    char *copy = strdup(name);
+    if (copy == NULL) {
+        return sky_fail(SKY_ERR_NOMEM, "weight store: no memory for a name");
+    }
+    weights->kept[weights->num_kept++] =
+        (kept_tensor){.name = copy, .request = *request, .conv = conv, .tensor = *tensor};
+    weights->held_bytes += sky_tensor_bytes(tensor);
+    return SKY_OK;
+}
+
+static sky_status load(sky_weights *weights, const char *name, const sky_weight_request *request, bool conv,
+                       const sky_source_tensor *source, sky_tensor *out)
+{
+    sky_status st = SKY_OK;
+    const sky_backend *backend = weights->ctx->backend;
+    void *device = weights->ctx->device;
+    sky_tensor tensor = device_shape(request, conv);
+    const size_t bytes = sky_tensor_bytes(&tensor);
+    const size_t element_bytes = sky_dtype_bytes(tensor.dtype);
+    unsigned char *host = malloc(bytes);
+    unsigned char *turned = conv ? malloc(bytes) : NULL;
+
+    if (host == NULL || (conv && turned == NULL)) {
+        st = sky_fail(SKY_ERR_NOMEM, "%s: no host memory for %zu bytes", name, bytes);
+        goto done;
+    }
+    SKY_TRY_GOTO(read_host(weights, source, request, bytes / element_bytes, host));
+    if (conv) {
+        const int64_t *shape = tensor.shape;
+        transpose_conv(turned, host, (size_t)shape[4], (size_t)shape[3], (size_t)(shape[0] * shape[1] * shape[2]),
+                       element_bytes);
+    }
+    st = backend->alloc(device, bytes, &tensor.data);
+    if (st != SKY_OK) {
+        tensor.data = NULL;
+        sky_fail_in(st, "%s", name);
+        goto done;
+    }
+    SKY_TRY_GOTO(backend->upload(device, tensor.data, conv ? turned : host, bytes));
+    SKY_TRY_GOTO(keep(weights, name, request, conv, &tensor));
+    *out = tensor;
+    tensor.data = NULL;
+done:
+    if (tensor.data != NULL) {
+        backend->free(device, tensor.data);
+    }
+    free(turned);
+    free(host);
+    return st;
+}
+
+static sky_status get(sky_weights *weights, const char *name, const sky_weight_request *request, bool conv,
+                      sky_tensor *out)
+{
+    SKY_TRY(check_request(name, request, conv));
+    bool read_before;
+    const kept_tensor *kept = find_kept(weights, name, request, conv, &read_before);
+    if (kept != NULL) {
+        *out = kept->tensor;
+        return SKY_OK;
+    }
+    const sky_source_tensor *source = NULL;
+    SKY_TRY(find_source(weights, name, request, &source));
+    SKY_TRY(load(weights, name, request, conv, source, out));
+    if (!read_before) {
+        weights->read_bytes += source->len_bytes;
+    }
+    if (weights->progress != NULL) {
+        weights->progress(weights->user, weights->read_bytes, weights->total_bytes);
+    }
+    return SKY_OK;
+}
+
+sky_status sky_weights_get(sky_weights *weights, const char *name, const sky_weight_request *request, sky_tensor *out)
+{
+    return get(weights, name, request, false, out);
+}
+
+sky_status sky_weights_get_conv(sky_weights *weights, const char *name, const sky_weight_request *request,
+                                sky_tensor *out)
+{
+    return get(weights, name, request, true, out);
+}
+
+bool sky_weights_shape(const sky_weights *weights, const char *name, int *num_dims, int64_t shape[SKY_MAX_DIMS])
+{
+    const sky_source_tensor *source = sky_checkpoint_find(weights->checkpoint, weights->component, name);
+    if (source == NULL) {
+        return false;
+    }
+    *num_dims = source->num_dims;
+    memcpy(shape, source->shape, sizeof source->shape);
+    return true;
+}
+
+const json_t *sky_weights_config(const sky_weights *weights)
+{
+    return sky_checkpoint_config(weights->checkpoint, weights->component);
+}
+
+uint64_t sky_weights_bytes(const sky_weights *weights)
+{
+    return weights->held_bytes;
+}
