@@ -1,11 +1,21 @@
-# Outside libraries; docs/dependencies.md says why each.
+# Outside libraries; docs/dependencies.md says why each. ./launch/install-dependencies installs them.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 find_package(MPI REQUIRED COMPONENTS C)
-pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
-pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
-pkg_check_modules(PNG REQUIRED IMPORTED_TARGET libpng)
-pkg_check_modules(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
-pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
-pkg_check_modules(HDF5 IMPORTED_TARGET hdf5-serial)
-pkg_check_modules(FFMPEG IMPORTED_TARGET libavformat libavcodec libavutil libswscale)
+
+# pkg_check_modules remembers a library that was missing; forget it, so that one installed since is found.
+macro(sky_find_library prefix)
+  if(NOT ${prefix}_FOUND)
+    unset(__pkg_config_checked_${prefix} CACHE)
+  endif()
+  pkg_check_modules(${prefix} ${ARGN})
+endmacro()
+
+sky_find_library(JANSSON REQUIRED IMPORTED_TARGET jansson)
+sky_find_library(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+sky_find_library(PNG REQUIRED IMPORTED_TARGET libpng)
+sky_find_library(OPENBLAS REQUIRED IMPORTED_TARGET openblas)
+sky_find_library(ZLIB REQUIRED IMPORTED_TARGET zlib)
+# hdf5-serial by name: plain "hdf5" becomes the parallel build where that is installed beside it.
+sky_find_library(HDF5 QUIET IMPORTED_TARGET hdf5-serial)
+sky_find_library(FFMPEG QUIET IMPORTED_TARGET libavformat libavcodec libavutil libswscale)

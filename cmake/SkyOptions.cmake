@@ -1,16 +1,27 @@
 # Compiler settings and build options.
 option(SKY_TESTS "Build the tests" ON)
-option(SKY_WERROR "Treat warnings as errors" OFF)
+option(SKY_WERROR "Treat warnings as errors (./launch/check and CI do)" OFF)
+option(SKY_BENCH "Build the benchmarks in bench/" OFF)
+option(SKY_FUZZ "Build the fuzz targets in tests/fuzz (needs clang)" OFF)
 set(SKY_SANITIZE "" CACHE STRING "Sanitizers to build with, as in -fsanitize=")
+set(SKY_ARCH "" CACHE STRING "Processor to build for, as in -march=; empty: any of this architecture")
+set(SKY_CUDA AUTO CACHE STRING "CUDA backend: AUTO where nvcc is found, ON or OFF")
+set_property(CACHE SKY_CUDA PROPERTY STRINGS AUTO ON OFF)
+option(BUILD_SHARED_LIBS "Build libskyreels as a shared library" OFF)
 
 set(CMAKE_C_STANDARD 17)
 set(CMAKE_C_STANDARD_REQUIRED ON)
 set(CMAKE_C_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+# Release is -O3 with line tables only: a stack trace names file and line, and the programs stay small.
 if(NOT CMAKE_BUILD_TYPE)
-  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "" FORCE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Release, Debug or RelWithDebInfo" FORCE)
 endif()
+set(CMAKE_C_FLAGS_RELEASE "-O3 -g1")
+set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O2 -g")
+
 # Asserts of ours stay on in every build; floating point is exactly what the source says (no contraction, see docs/numerics.md).
 add_compile_definitions(_GNU_SOURCE)
 add_compile_options(-Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla
@@ -18,7 +29,11 @@ add_compile_options(-Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -
 if(SKY_WERROR)
   add_compile_options(-Werror)
 endif()
+if(SKY_ARCH)
+  add_compile_options(-march=${SKY_ARCH})
+endif()
 if(SKY_SANITIZE)
-  add_compile_options(-fsanitize=${SKY_SANITIZE} -fno-omit-frame-pointer)
+  # A finding ends the program, so that no test passes over one.
+  add_compile_options(-fsanitize=${SKY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${SKY_SANITIZE})
 endif()
