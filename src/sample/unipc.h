@@ -22,8 +22,8 @@ typedef enum sky_time_grid {
 } sky_time_grid;
 
 typedef struct sky_unipc_config {
-    int num_steps; /* at least 1 */
-    float shift;   /* > 0 */
+    int num_steps; /* 1 to 1000, the number of labels */
+    float shift;   /* > 0; so that no two noise levels are the same float */
     sky_time_grid grid;
 } sky_unipc_config;
 
@@ -47,8 +47,8 @@ float sky_unipc_sigma(const sky_unipc *solver, int i);
 
 /*
  * Advances latents (f32, in place) by one step, given the model's velocity there. Steps are taken in order, from 0.
- * May exchange the data pointers inside state. Source: Zhao et al. 2023 (UniPC), algorithms 1 and 2 with B(h) = e^h - 1;
- * scheduler/fm_solvers_unipc.py step().
+ * May exchange the data pointers inside state. Errors: USAGE where all steps are done, SHAPE, DTYPE.
+ * Source: Zhao et al. 2023 (UniPC), algorithms 1 and 2 with B(h) = e^h - 1; scheduler/fm_solvers_unipc.py step().
  */
 sky_status sky_unipc_step(sky_ctx *ctx, sky_unipc *solver, sky_unipc_state *state, const sky_tensor *velocity,
                           const sky_tensor *latents);
@@ -56,5 +56,11 @@ sky_status sky_unipc_step(sky_ctx *ctx, sky_unipc *solver, sky_unipc_state *stat
 /* Step that comes next; 0 at first. Setting it back to 0 starts a new video. */
 int sky_unipc_next_step(const sky_unipc *solver);
 void sky_unipc_restart(sky_unipc *solver);
+
+/*
+ * Goes on at next_step with a state that was saved before that step: x0, x0_previous and x_last, by their names, are
+ * all there is to save. Errors: USAGE where next_step is not in [0, num_steps].
+ */
+sky_status sky_unipc_resume(sky_unipc *solver, int next_step);
 
 #endif
