@@ -18,8 +18,8 @@ typedef struct sky_video {
     int64_t height; /* even for mp4 */
     int64_t width;  /* even for mp4 */
     int fps;
-    const char *title;    /* the prompt; UTF-8 */
-    const char *metadata; /* settings as one JSON object; UTF-8 */
+    const char *title;    /* the prompt; UTF-8; may be NULL */
+    const char *metadata; /* settings as one JSON object; UTF-8; may be NULL. y4m has no place for either */
 } sky_video;
 
 /* Whether this build can write mp4. */
@@ -27,7 +27,7 @@ bool sky_video_has_mp4(void);
 
 /*
  * Looks before anything is computed: the ending is known and supported by this build, the folder exists and can be
- * written, a folder of pictures is new or empty. Errors: USAGE, IO.
+ * written, a folder of pictures is new or empty. Errors: USAGE, UNSUPPORTED (mp4 without FFmpeg), IO.
  */
 sky_status sky_video_check_path(const char *path);
 
