@@ -1,0 +1,317 @@
+/*
+ * skyreels-mpi: one video on a group of ranks. Reads the command line, chooses a backend, starts and ends MPI, and shows
+ * what the engine does. The work is in src/engine.
+ */
+#include "base/file.h"
+#include "build_info.h"
+#include "model/text_clean.h"
+#include "model/tokenizer.h"
+#include "options.h"
+#include "report.h"
+#include "skyreels.h"
+#include "terminal.h"
+#include "weights/checkpoint.h"
+
+#include <inttypes.h>
+#include <mpi.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+enum { MAX_PROMPT_FILE_BYTES = 1 << 20 };
+
+typedef struct program {
+    sky_options options;
+    char *prompt; /* owned: of --prompt_file */
+    char *output; /* owned: the name made from the prompt */
+    sky_group *group;
+    const sky_backend *backend;
+    void *device;
+    int num_threads;
+    sky_terminal terminal;
+    sky_output_file *report; /* --json, on rank 0 */
+    sky_result result;
+} program;
+
+/* ---- preparation, each rank for itself ---- */
+
+/* Text of --prompt_file; one line break at the end is the editor's, not the prompt's. */
+static sky_status read_prompt_file(program *p)
+{
+    size_t len = 0;
+    if (p->options.settings.prompt != NULL) {
+        return sky_fail(SKY_ERR_USAGE, "--prompt and --prompt_file: give one or the other");
+    }
+    SKY_TRY(sky_fail_in(sky_file_read_all(p->options.prompt_file, MAX_PROMPT_FILE_BYTES, &p->prompt, &len),
+                        "--prompt_file"));
+    if (strlen(p->prompt) != len) {
+        return sky_fail(SKY_ERR_USAGE, "--prompt_file %s: not a text file, it has a NUL byte at %zu",
+                        p->options.prompt_file, strlen(p->prompt));
+    }
+    while (len > 0 && (p->prompt[len - 1] == '\n' || p->prompt[len - 1] == '\r')) {
+        p->prompt[--len] = '\0';
+    }
+    p->options.settings.prompt = p->prompt;
+    return SKY_OK;
+}
+
+/* Threads where none are asked for: the cores this rank may use, shared with the ranks that may use the same ones. */
+static int default_threads(void)
+{
+    cpu_set_t cores;
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    int usable = online > 0 ? (int)online : 1;
+    if (sched_getaffinity(0, sizeof cores, &cores) == 0) {
+        usable = CPU_COUNT(&cores);
+    }
+    MPI_Comm node = MPI_COMM_NULL;
+    int ranks_here = 1;
+    if (MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node) == MPI_SUCCESS) {
+        MPI_Comm_size(node, &ranks_here);
+        MPI_Comm_free(&node);
+    }
+    /* Fewer usable cores than the node has: the launcher has bound this rank to cores of its own. */
+    const bool bound = usable < online;
+    const int threads = bound ? usable : usable / ranks_here;
+    return threads > 0 ? threads : 1;
+}
+
+static sky_status create_device(program *p)
+{
+    if (strcmp(p->options.backend, "ref") == 0) {
+        p->backend = sky_backend_ref();
+        return SKY_OK;
+    }
+    SKY_TRY(sky_cpu_device_create(p->num_threads, &p->device));
+    p->backend = sky_backend_cpu();
+    return SKY_OK;
+}
+
+static sky_status draw_seed(uint64_t *seed)
+{
+    uint64_t bits = 0;
+    if (getrandom(&bits, sizeof bits, 0) != (ssize_t)sizeof bits) {
+        return sky_fail(SKY_ERR_IO, "no random numbers for a seed; give --seed");
+    }
+    *seed = bits % 4294967294U; /* the published range */
+    return SKY_OK;
+}
+
+/* What can fail before ranks depend on each other. */
+static sky_status prepare(program *p)
+{
+    sky_settings *s = &p->options.settings;
+    const bool first = sky_group_rank(p->group) == 0;
+    if (p->options.prompt_file != NULL) {
+        SKY_TRY(read_prompt_file(p));
+    }
+    sky_settings_complete(s);
+    SKY_TRY(sky_settings_check(s));
+    if (first && !p->options.seed_given) {
+        SKY_TRY(draw_seed(&s->seed));
+    }
+    if (first && p->options.json_path != NULL) {
+        SKY_TRY(sky_fail_in(sky_output_file_create(p->options.json_path, &p->report), "--json"));
+    }
+    return create_device(p);
+}
+
+/* After the seed is the same everywhere. */
+static sky_status name_output(program *p)
+{
+    sky_settings *s = &p->options.settings;
+    if (s->output == NULL) {
+        SKY_TRY(sky_settings_output_name(s, sky_video_has_mp4() ? ".mp4" : ".y4m", &p->output));
+        s->output = p->output;
+    }
+    return SKY_OK;
+}
+
+/* ---- rendering ---- */
+
+static void say_what(const program *p)
+{
+    const sky_settings *s = &p->options.settings;
+    const sky_video_shape shape = sky_settings_shape(s);
+    if (!p->terminal.shown) {
+        return;
+    }
+    fprintf(stderr,
+            "skyreels-mpi %s: %" PRId64 " frames of %" PRId64 " x %" PRId64 ", %" PRId64 " steps, %" PRId64
+            " tokens, seed %" PRIu64 "; %s, %s backend, %d rank%s of %d thread%s\n",
+            SKY_BUILD_VERSION, s->num_frames, s->height, s->width, s->inference_steps, sky_grid_tokens(&shape.grid),
+            s->seed, sky_precision_name(s->precision), p->backend->name, sky_group_size(p->group),
+            sky_group_size(p->group) == 1 ? "" : "s", p->num_threads, p->num_threads == 1 ? "" : "s");
+}
+
+static void say_done(const program *p)
+{
+    const sky_settings *s = &p->options.settings;
+    const sky_result *r = &p->result;
+    if (!p->terminal.shown) {
+        return;
+    }
+    printf("wrote %s\n", s->output);
+    printf("%.1f s in all: text %.1f, %" PRId64
+           " steps of %.2f = %.1f, decoding %.1f, writing %.1f; %.2f frames a second; "
+           "peak memory %.2f GB\n",
+           r->seconds_total, r->seconds[SKY_PHASE_LOAD_TEXT_ENCODER] + r->seconds[SKY_PHASE_ENCODE_TEXT],
+           s->inference_steps, r->step_seconds_median, r->seconds[SKY_PHASE_DENOISE], r->seconds[SKY_PHASE_DECODE],
+           r->seconds[SKY_PHASE_WRITE], (double)s->num_frames / r->seconds_total, (double)sky_peak_host_bytes() * 1e-9);
+}
+
+static sky_status render(program *p)
+{
+    sky_status st = SKY_OK;
+    sky_engine *engine = NULL;
+    const sky_progress progress = {.update = sky_terminal_progress, .user = &p->terminal};
+    const sky_log log = {.write = sky_terminal_log, .user = &p->terminal, .least = SKY_LOG_INFO};
+
+    SKY_TRY_GOTO(sky_group_agree(p->group, prepare(p)));
+    SKY_TRY_GOTO(sky_group_broadcast(p->group, 0, &p->options.settings.seed, sizeof p->options.settings.seed));
+    SKY_TRY_GOTO(sky_group_agree(p->group, name_output(p)));
+    say_what(p);
+    st = sky_engine_create(
+        &(sky_engine_config){
+            .backend = p->backend, .device = p->device, .group = p->group, .log = &log, .progress = &progress},
+        &engine);
+    SKY_TRY_GOTO(sky_group_agree(p->group, st));
+    st = sky_engine_render(engine, &p->options.settings, &p->result);
+    sky_terminal_end_line(&p->terminal);
+done:
+    sky_engine_destroy(&engine);
+    return st;
+}
+
+static sky_status write_report(program *p, sky_status st)
+{
+    if (p->report == NULL) {
+        return SKY_OK;
+    }
+    const char *message = st == SKY_OK ? NULL : strdup(sky_message());
+    const sky_status written = sky_report_write(&(sky_report){.settings = &p->options.settings,
+                                                              .result = &p->result,
+                                                              .backend = p->options.backend,
+                                                              .num_ranks = sky_group_size(p->group),
+                                                              .num_threads = p->num_threads,
+                                                              .status = st,
+                                                              .message = message},
+                                                p->report);
+    if (st != SKY_OK && message != NULL) {
+        (void)sky_fail(st, "%s", message); /* the first failure is the one to tell */
+    }
+    free((char *)message);
+    return sky_fail_in(written, "--json");
+}
+
+static int run_on_ranks(program *p)
+{
+    if (MPI_Init(NULL, NULL) != MPI_SUCCESS) {
+        fprintf(stderr, "skyreels-mpi: error: MPI does not start\n");
+        return sky_status_exit_code(SKY_ERR_COMM);
+    }
+    int rank = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    p->num_threads = p->options.num_threads > 0 ? (int)p->options.num_threads : default_threads();
+    sky_terminal_init(&p->terminal, rank == 0 && !p->options.quiet);
+
+    sky_status st = sky_group_world_create(&p->group);
+    if (st == SKY_OK) {
+        st = render(p);
+        SKY_KEEP_FIRST(st, sky_group_agree(p->group, write_report(p, st)));
+    }
+    if (st != SKY_OK && rank == 0) {
+        fprintf(stderr, "skyreels-mpi: error: %s\n", sky_message());
+    } else if (st == SKY_OK) {
+        say_done(p);
+    }
+    sky_output_file_destroy(&p->report);
+    sky_cpu_device_destroy(&p->device);
+    sky_group_destroy(&p->group);
+    MPI_Finalize();
+    return sky_status_exit_code(st);
+}
+
+/* ---- what needs no ranks ---- */
+
+static sky_status print_tokens(program *p)
+{
+    sky_status st = SKY_OK;
+    sky_checkpoint *checkpoint = NULL;
+    sky_tokenizer *tokenizer = NULL;
+    char *clean = NULL;
+    int32_t ids[SKY_TEXT_LEN];
+    int64_t num_ids = 0;
+    if (p->options.prompt_file != NULL) {
+        SKY_TRY_GOTO(read_prompt_file(p));
+    }
+    sky_settings_complete(&p->options.settings);
+    SKY_TRY_GOTO(sky_settings_check(&p->options.settings));
+    SKY_TRY_GOTO(sky_checkpoint_open(p->options.settings.model_path, &checkpoint));
+    SKY_TRY_GOTO(sky_tokenizer_open(sky_checkpoint_tokenizer_path(checkpoint), &tokenizer));
+    SKY_TRY_GOTO(sky_text_clean(p->options.settings.prompt, &clean));
+    SKY_TRY_GOTO(sky_tokenizer_encode(tokenizer, clean, SKY_TEXT_LEN, ids, &num_ids));
+    for (int64_t i = 0; i < num_ids; i++) {
+        printf("%s%d", i == 0 ? "[" : ", ", ids[i]);
+    }
+    printf("]\n");
+done:
+    free(clean);
+    sky_tokenizer_destroy(&tokenizer);
+    sky_checkpoint_destroy(&checkpoint);
+    return st;
+}
+
+static void print_version(void)
+{
+    char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
+    int len = 0;
+    MPI_Get_library_version(mpi, &len);
+    mpi[strcspn(mpi, ",\n")] = '\0';
+    printf("skyreels-mpi %s (%s), %s, %s; %s; mp4 %s\n", SKY_BUILD_VERSION, SKY_BUILD_COMMIT, SKY_BUILD_COMPILER,
+           SKY_BUILD_TYPE, mpi, sky_video_has_mp4() ? "yes" : "no (built without FFmpeg)");
+}
+
+/* Whether this process may speak before MPI has told it its rank. */
+static bool speaks_early(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *value = getenv(names[i]);
+        if (value != NULL) {
+            return strcmp(value, "0") == 0;
+        }
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    program p = {0};
+    sky_status st = sky_options_parse(argc, argv, &p.options);
+    int code = 0;
+    if (st == SKY_OK && p.options.help) {
+        if (speaks_early()) {
+            sky_options_print_help(stdout);
+        }
+    } else if (st == SKY_OK && p.options.version) {
+        if (speaks_early()) {
+            print_version();
+        }
+    } else if (st == SKY_OK && !p.options.print_tokens) {
+        code = run_on_ranks(&p);
+    } else {
+        if (st == SKY_OK && speaks_early()) {
+            st = print_tokens(&p);
+        }
+        if (st != SKY_OK && speaks_early()) {
+            fprintf(stderr, "skyreels-mpi: error: %s\n", sky_message());
+        }
+        code = sky_status_exit_code(st);
+    }
+    free(p.prompt);
+    free(p.output);
+    return code;
+}

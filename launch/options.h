@@ -1,0 +1,34 @@
+/*
+ * launch/options.h - the command line of skyreels-mpi
+ */
+#ifndef SKY_LAUNCH_OPTIONS_H
+#define SKY_LAUNCH_OPTIONS_H
+
+#include "engine/settings.h"
+
+#include <stdio.h>
+
+typedef struct sky_options {
+    sky_settings settings;
+    const char *prompt_file; /* or NULL */
+    const char *json_path;   /* or NULL */
+    const char *backend;     /* "cpu" or "ref" */
+    int64_t num_threads;     /* 0: from the cores of this rank */
+    bool seed_given;
+    bool quiet;
+    bool print_tokens;
+    bool help;
+    bool version;
+} sky_options;
+
+/*
+ * Reads argv; text in *out points into it. --a_b and --a-b are the same; values follow as "--flag value" or
+ * "--flag=value"; a switch also takes =true, =false and a --no_ form. Errors: USAGE, with the nearest flag where one is
+ * unknown.
+ */
+sky_status sky_options_parse(int argc, char **argv, sky_options *out);
+
+/* The text of --help. */
+void sky_options_print_help(FILE *to);
+
+#endif

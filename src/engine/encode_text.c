@@ -1,0 +1,102 @@
+/* Prompts to the text encoder's output, on the host. */
+#include "engine/render.h"
+#include "model/text_clean.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+typedef struct encode_job {
+    const int32_t *ids;
+    int64_t num_ids;
+    void *host_out;
+} encode_job;
+
+static sky_status encode(sky_ctx *ctx, render *r, void *arg)
+{
+    const encode_job *job = arg;
+    sky_tensor out = {0};
+    SKY_TRY(sky_ctx_tensor(ctx, &out, r->compute, 2, (int64_t[]){SKY_TEXT_LEN, sky_text_encoder_dim(r->text_encoder)}));
+    SKY_TRY(sky_text_encoder_encode(ctx, r->text_encoder,
+                                    &(sky_text_encode_args){.ids = job->ids, .num_ids = job->num_ids, .out = out}));
+    return sky_ctx_download(ctx, job->host_out, &out);
+}
+
+static sky_status tokenize(const sky_tokenizer *tokenizer, const char *text, int32_t *ids, int64_t *num_ids)
+{
+    char *clean = NULL;
+    SKY_TRY(sky_text_clean(text, &clean));
+    const sky_status st = sky_tokenizer_encode(tokenizer, clean, SKY_TEXT_LEN, ids, num_ids);
+    free(clean);
+    return st;
+}
+
+static sky_status encode_branch(render *r, const sky_tokenizer *tokenizer, int branch)
+{
+    int32_t ids[SKY_TEXT_LEN];
+    encode_job job = {.ids = ids};
+    const bool cond = branch == BRANCH_COND;
+    const char *text = cond ? r->settings->prompt : r->settings->negative_prompt;
+    SKY_TRY(sky_fail_in(tokenize(tokenizer, text, ids, &job.num_ids), cond ? "--prompt" : "--negative_prompt"));
+
+    const size_t bytes = (size_t)(SKY_TEXT_LEN * sky_text_encoder_dim(r->text_encoder)) * sky_dtype_bytes(r->compute);
+    r->text[branch] = malloc(bytes);
+    if (r->text[branch] == NULL) {
+        return sky_fail(SKY_ERR_NOMEM, "text embedding: %zu bytes", bytes);
+    }
+    job.host_out = r->text[branch];
+    r->result->num_text_tokens[branch] = job.num_ids;
+    sky_arena arena = {0};
+    sky_status st = render_plan(r, encode, &job, &arena);
+    if (st == SKY_OK) {
+        st = render_run(r, encode, &job, &arena);
+    }
+    render_free_arena(r, &arena);
+    return st;
+}
+
+static sky_status check_vocabulary(const sky_tokenizer *tokenizer, const sky_text_encoder *encoder)
+{
+    const int64_t ids = sky_tokenizer_vocab_size(tokenizer);
+    const int64_t rows = sky_text_encoder_vocab_size(encoder);
+    if (ids > rows) {
+        return sky_fail(SKY_ERR_MISMATCH,
+                        "the tokenizer has %" PRId64 " ids, the text encoder's embedding %" PRId64 " rows", ids, rows);
+    }
+    return SKY_OK;
+}
+
+static sky_status load_text_encoder(render *r, sky_weights *weights)
+{
+    return sky_text_encoder_create(&r->engine->ctx, weights, r->compute, &r->text_encoder);
+}
+
+static sky_status encode_own_branches(render *r, const sky_tokenizer *tokenizer)
+{
+    const double start = sky_seconds_now();
+    uint64_t done = 0;
+    render_progress(r, SKY_PHASE_ENCODE_TEXT, done, NUM_BRANCHES);
+    for (int branch = 0; branch < NUM_BRANCHES; branch++) {
+        if (render_owns_branch(r, branch)) {
+            SKY_TRY(encode_branch(r, tokenizer, branch));
+        }
+        render_progress(r, SKY_PHASE_ENCODE_TEXT, ++done, NUM_BRANCHES);
+    }
+    r->result->seconds[SKY_PHASE_ENCODE_TEXT] = sky_seconds_now() - start;
+    return SKY_OK;
+}
+
+sky_status render_encode_text(render *r)
+{
+    sky_status st = SKY_OK;
+    sky_tokenizer *tokenizer = NULL;
+    sky_weights *weights = NULL;
+    SKY_TRY_GOTO(sky_tokenizer_open(sky_checkpoint_tokenizer_path(r->checkpoint), &tokenizer));
+    SKY_TRY_GOTO(render_load(r, SKY_TEXT_ENCODER, SKY_PHASE_LOAD_TEXT_ENCODER, load_text_encoder, &weights));
+    SKY_TRY_GOTO(check_vocabulary(tokenizer, r->text_encoder));
+    SKY_TRY_GOTO(encode_own_branches(r, tokenizer));
+done:
+    sky_text_encoder_destroy(&r->text_encoder);
+    sky_weights_destroy(&weights);
+    sky_tokenizer_destroy(&tokenizer);
+    return st;
+}

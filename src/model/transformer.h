@@ -1,0 +1,71 @@
+/*
+ * model/transformer.h - the SkyReels-V2 diffusion transformer (Wan2.1 architecture)
+ *
+ * Latents [16, F, H, W] are cut into patches of 1 x 2 x 2: S = F * H/2 * W/2 tokens of width dim. Every block modulates
+ * by the timestep, attends over all tokens, attends to the text, and runs a feed-forward; the head gives the velocity.
+ *
+ *     sky_transformer *model = NULL;
+ *     sky_text_kv kv = {0};
+ *     SKY_TRY(sky_transformer_create(weights, SKY_BF16, &model));
+ *     SKY_TRY(sky_transformer_condition(ctx, model, &text, &kv));       // once per prompt
+ *     SKY_TRY(sky_transformer_forward(ctx, model, &(sky_transformer_args){...}));
+ */
+#ifndef SKY_MODEL_TRANSFORMER_H
+#define SKY_MODEL_TRANSFORMER_H
+
+#include "model/observe.h"
+#include "model/rope.h"
+#include "model/text_encoder.h"
+#include "weights/store.h"
+
+typedef struct sky_transformer sky_transformer;
+
+typedef struct sky_transformer_dims {
+    int64_t dim, ffn_dim, num_heads, head_dim, num_layers;
+    int64_t in_dim, out_dim; /* latent channels */
+    int64_t text_dim, freq_dim;
+    float eps;
+} sky_transformer_dims;
+
+/*
+ * Dimensions from the shapes of the tensors, held against config.json where there is one.
+ * Errors: INPUT where a tensor is missing; MISMATCH where shapes or config.json disagree, or the checkpoint is of a
+ * kind that this version does not run (image to video, fps embedding).
+ */
+sky_status sky_transformer_infer(const sky_weights *weights, sky_transformer_dims *out);
+
+/*
+ * Loads the weights through the store, which keeps them. compute is f32 or bf16: the type of the blocks' linear layers,
+ * attention and of the residual between blocks. Time embedding, modulation, norms and head are f32 either way.
+ */
+sky_status sky_transformer_create(sky_weights *weights, sky_dtype compute, sky_transformer **out);
+void sky_transformer_destroy(sky_transformer **model);
+
+const sky_transformer_dims *sky_transformer_get_dims(const sky_transformer *model);
+
+/* Keys and values of the text for every block: they depend on neither step nor latents. */
+typedef struct sky_text_kv {
+    sky_tensor k; /* [num_layers, SKY_TEXT_LEN, dim], normalised, compute type */
+    sky_tensor v; /* the same shape */
+} sky_text_kv;
+
+/*
+ * text [SKY_TEXT_LEN, text_dim] in the compute type, all rows, padding included (zeros, which the text embedding turns
+ * into a constant that is attended to, as published). kv's tensors come from ctx's arena and stay allocated.
+ */
+sky_status sky_transformer_condition(sky_ctx *ctx, const sky_transformer *model, const sky_tensor *text,
+                                     const sky_observer *observer, sky_text_kv *kv);
+
+typedef struct sky_transformer_args {
+    sky_tensor velocity; /* [out_dim, F, H, W] f32  out */
+    sky_tensor latents;  /* [in_dim, F, H, W] f32, H and W even */
+    sky_tensor freqs;    /* [S, head_dim / 2, 2] f32: sky_rope_fill */
+    float timestep;
+    const sky_text_kv *kv;
+    const sky_observer *observer; /* may be NULL */
+} sky_transformer_args;
+
+/* Temporary memory comes from ctx's arena and is given back. Source: modules/transformer.py WanModel.forward. */
+sky_status sky_transformer_forward(sky_ctx *ctx, const sky_transformer *model, const sky_transformer_args *args);
+
+#endif
