@@ -4,7 +4,8 @@
  *     y[i] = coefficient[0] * x[0][i] + coefficient[1] * x[1][i] + ...
  *
  * Shapes   y and all x the same; y may be any of them
- * Types    f32; products and sums rounded one after the other from the left (not contracted); f64 inside the reference
+ * Types    f32; products and sums rounded one after the other from the left (not contracted), so that every backend gives
+ *          the same bytes
  * Errors   SHAPE, DTYPE; UNSUPPORTED where num_terms is not in [1, SKY_MAX_TERMS]
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
  * Source   the solver's updates (sample/unipc.h).

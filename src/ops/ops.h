@@ -1,6 +1,11 @@
 /*
  * ops/ops.h - the list of all operations
  *
+ * An op's inputs may share memory with each other; its output shares none with them unless the header says "y may be x",
+ * which means the same memory with the same type. Anything else is a mistake of the calling code, not of its input, and
+ * is answered with SKY_ERR_INTERNAL. A required tensor without memory is a SHAPE error. Ops with nothing to do (no rows)
+ * return SKY_OK without calling the backend.
+ *
  * Adding one: its header here, its checks in ops/OP.c, its reference in ops/ref, its rows in tests/ops; then a fast one.
  */
 #ifndef SKY_OPS_OPS_H

@@ -1,0 +1,20 @@
+#include "ops/check.h"
+#include "ops/dispatch.h"
+
+sky_status sky_activation(sky_ctx *ctx, const sky_activation_args *args)
+{
+    static const char op[] = "activation";
+    const sky_operand y = SKY_OPERAND(args, y);
+    const sky_operand x = SKY_OPERAND(args, x);
+    SKY_TRY(sky_check_tensor(ctx, op, y, SKY_ANY_DIMS, SKY_F32_OR_BF16));
+    SKY_TRY(sky_check_tensor(ctx, op, x, SKY_ANY_DIMS, SKY_F32_OR_BF16));
+    SKY_TRY(sky_check_same_shape(op, y, x));
+    SKY_TRY(sky_check_in_place(ctx, op, y, x));
+    if ((unsigned)args->kind > SKY_GELU_ERF) {
+        return sky_fail(SKY_ERR_UNSUPPORTED, "%s: unknown kind %d", op, (int)args->kind);
+    }
+    if (sky_tensor_len(&args->y) == 0) {
+        return SKY_OK;
+    }
+    return SKY_DISPATCH(activation, ctx, args);
+}

@@ -1,0 +1,114 @@
+#include "ops/check.h"
+
+#include <stdio.h>
+
+sky_status sky_check_fail(sky_status st, const char *op, const char *why, const sky_operand *operands, int count)
+{
+    char text[1024];
+    char described[160];
+    size_t used = 0;
+    text[0] = '\0';
+    for (int i = 0; i < count && used < sizeof text; i++) {
+        used +=
+            (size_t)snprintf(text + used, sizeof text - used, "%s%s %s%s", i == 0 ? "" : ", ", operands[i].name,
+                             i == 0 ? "is " : "", sky_tensor_describe(operands[i].tensor, described, sizeof described));
+    }
+    return sky_fail(st, "%s: %s: %s", op, text, why);
+}
+
+sky_status sky_check_tensor(const sky_ctx *ctx, const char *op, sky_operand operand, int num_dims, unsigned dtypes)
+{
+    const sky_tensor *t = operand.tensor;
+    if (t->num_dims < 0 || t->num_dims > SKY_MAX_DIMS) {
+        return sky_fail(SKY_ERR_SHAPE, "%s: %s has %d dimensions", op, operand.name, t->num_dims);
+    }
+    if (num_dims != SKY_ANY_DIMS && t->num_dims != num_dims) {
+        char why[64];
+        snprintf(why, sizeof why, "want %d dimension%s", num_dims, num_dims == 1 ? "" : "s");
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, why, operand);
+    }
+    for (int i = 0; i < t->num_dims; i++) {
+        if (t->shape[i] < 0) {
+            return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "negative length", operand);
+        }
+    }
+    if ((unsigned)t->dtype >= SKY_DTYPE_COUNT || (dtypes >> t->dtype & 1U) == 0) {
+        char why[128];
+        size_t used = (size_t)snprintf(why, sizeof why, "want");
+        for (int d = 0; d < SKY_DTYPE_COUNT && used < sizeof why; d++) {
+            if ((dtypes >> d & 1U) != 0) {
+                used += (size_t)snprintf(why + used, sizeof why - used, "%s %s", used > 4 ? " or" : "",
+                                         sky_dtype_name((sky_dtype)d));
+            }
+        }
+        return SKY_CHECK_FAIL(SKY_ERR_DTYPE, op, why, operand);
+    }
+    if (t->data == NULL && !sky_ctx_planning(ctx) && sky_tensor_len(t) > 0) {
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "it has no memory behind it", operand);
+    }
+    return SKY_OK;
+}
+
+sky_status sky_check_same_shape(const char *op, sky_operand a, sky_operand b)
+{
+    return sky_tensor_same_shape(a.tensor, b.tensor) ? SKY_OK
+                                                     : SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "shapes disagree", a, b);
+}
+
+sky_status sky_check_same_dtype(const char *op, sky_operand a, sky_operand b)
+{
+    return a.tensor->dtype == b.tensor->dtype ? SKY_OK : SKY_CHECK_FAIL(SKY_ERR_DTYPE, op, "types disagree", a, b);
+}
+
+sky_status sky_check_vector(const sky_ctx *ctx, const char *op, sky_operand vector, int64_t len)
+{
+    SKY_TRY(sky_check_tensor(ctx, op, vector, 1, SKY_ONLY_F32));
+    if (vector.tensor->shape[0] != len) {
+        char why[64];
+        snprintf(why, sizeof why, "want [%lld]", (long long)len);
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, why, vector);
+    }
+    return SKY_OK;
+}
+
+sky_status sky_check_groups(const char *op, sky_operand rows, sky_operand groups, int64_t first_row,
+                            int64_t rows_per_group)
+{
+    const int64_t num_rows = rows.tensor->shape[0];
+    if (rows.tensor->shape[1] != groups.tensor->shape[1]) {
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "columns disagree", rows, groups);
+    }
+    if (first_row < 0 || rows_per_group < 1 || first_row > INT64_MAX - num_rows) {
+        return sky_fail(SKY_ERR_SHAPE, "%s: first_row is %lld, rows_per_group %lld: want at least 0 and 1", op,
+                        (long long)first_row, (long long)rows_per_group);
+    }
+    if (num_rows > 0 && (first_row + num_rows - 1) / rows_per_group >= groups.tensor->shape[0]) {
+        char why[128];
+        snprintf(why, sizeof why, "not enough groups for first_row %lld and %lld rows per group", (long long)first_row,
+                 (long long)rows_per_group);
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, why, rows, groups);
+    }
+    return SKY_OK;
+}
+
+sky_status sky_check_disjoint(const sky_ctx *ctx, const char *op, sky_operand y, sky_operand x)
+{
+    const size_t y_bytes = sky_tensor_bytes(y.tensor);
+    const size_t x_bytes = sky_tensor_bytes(x.tensor);
+    if (sky_ctx_planning(ctx) || y.tensor->data == NULL || x.tensor->data == NULL || y_bytes == 0 || x_bytes == 0) {
+        return SKY_OK;
+    }
+    const uintptr_t y_begin = (uintptr_t)y.tensor->data;
+    const uintptr_t x_begin = (uintptr_t)x.tensor->data;
+    if (y_begin < x_begin + x_bytes && x_begin < y_begin + y_bytes) {
+        return SKY_CHECK_FAIL(SKY_ERR_INTERNAL, op, "their memory overlaps", y, x);
+    }
+    return SKY_OK;
+}
+
+sky_status sky_check_in_place(const sky_ctx *ctx, const char *op, sky_operand y, sky_operand x)
+{
+    const bool same = y.tensor->data == x.tensor->data && y.tensor->dtype == x.tensor->dtype &&
+                      sky_tensor_bytes(y.tensor) == sky_tensor_bytes(x.tensor);
+    return same ? SKY_OK : sky_check_disjoint(ctx, op, y, x);
+}

@@ -1,0 +1,61 @@
+/*
+ * ops/check.h - what the argument checks of all ops share (private to src/ops)
+ *
+ * Messages name every tensor that takes part: "linear: x is [3, 5] f32, weight [7, 6] f32: columns disagree".
+ */
+#ifndef SKY_OPS_CHECK_H
+#define SKY_OPS_CHECK_H
+
+#include "ops/ctx.h"
+
+typedef struct sky_operand {
+    const char *name;
+    const sky_tensor *tensor;
+} sky_operand;
+
+#define SKY_OPERAND(args, field) ((sky_operand){#field, &(args)->field})
+
+/* Sets of dtypes, one bit each. */
+enum {
+    SKY_ONLY_F32 = 1 << SKY_F32,
+    SKY_ONLY_I32 = 1 << SKY_I32,
+    SKY_ONLY_U8 = 1 << SKY_U8,
+    SKY_F32_OR_BF16 = 1 << SKY_F32 | 1 << SKY_BF16,
+};
+
+enum { SKY_ANY_DIMS = -1 };
+
+/* Fails with st; why goes behind the descriptions of count operands. */
+sky_status sky_check_fail(sky_status st, const char *op, const char *why, const sky_operand *operands, int count);
+#define SKY_CHECK_FAIL(st, op, why, ...)                            \
+    sky_check_fail(st, op, why, (const sky_operand[]){__VA_ARGS__}, \
+                   (int)(sizeof((const sky_operand[]){__VA_ARGS__}) / sizeof(sky_operand)))
+
+/*
+ * A tensor of num_dims dimensions (or SKY_ANY_DIMS), none negative, its dtype in the set dtypes, and with memory unless it
+ * is empty or ctx plans. Errors: SHAPE, DTYPE.
+ */
+sky_status sky_check_tensor(const sky_ctx *ctx, const char *op, sky_operand operand, int num_dims, unsigned dtypes);
+
+/* Errors: SHAPE, DTYPE. */
+sky_status sky_check_same_shape(const char *op, sky_operand a, sky_operand b);
+sky_status sky_check_same_dtype(const char *op, sky_operand a, sky_operand b);
+
+/* A vector [len] of f32. Errors: SHAPE, DTYPE. */
+sky_status sky_check_vector(const sky_ctx *ctx, const char *op, sky_operand vector, int64_t len);
+
+/*
+ * Row r of rows [rows, cols] belongs to group (first_row + r) / rows_per_group of groups [groups, cols].
+ * Errors: SHAPE where cols disagree, rows_per_group is below 1, first_row is negative, or a group does not exist.
+ */
+sky_status sky_check_groups(const char *op, sky_operand rows, sky_operand groups, int64_t first_row,
+                            int64_t rows_per_group);
+
+/*
+ * Nothing in common between y and x; or, in place, y the same memory with the same type. Not looked at when planning:
+ * there, pointers into different arenas may be equal. Errors: INTERNAL.
+ */
+sky_status sky_check_disjoint(const sky_ctx *ctx, const char *op, sky_operand y, sky_operand x);
+sky_status sky_check_in_place(const sky_ctx *ctx, const char *op, sky_operand y, sky_operand x);
+
+#endif

@@ -1,0 +1,74 @@
+#include "ops/ctx.h"
+
+#include "ops/backend.h"
+#include "ops/check.h"
+
+sky_status sky_ctx_tensor(sky_ctx *ctx, sky_tensor *out, sky_dtype dtype, int num_dims, const int64_t *shape)
+{
+    sky_tensor t = {.dtype = dtype, .num_dims = num_dims};
+    if (num_dims < 0 || num_dims > SKY_MAX_DIMS) {
+        return sky_fail(SKY_ERR_SHAPE, "a tensor of %d dimensions: at most %d", num_dims, (int)SKY_MAX_DIMS);
+    }
+    if (ctx->arena == NULL) {
+        return sky_fail(SKY_ERR_INTERNAL, "a tensor is wanted, but its context has no arena");
+    }
+    uint64_t bytes = sky_dtype_bytes(dtype);
+    if (bytes == 0) {
+        return sky_fail(SKY_ERR_DTYPE, "a tensor of unknown type %d", (int)dtype);
+    }
+    for (int i = 0; i < num_dims; i++) {
+        t.shape[i] = shape[i];
+        if (shape[i] < 0 || __builtin_mul_overflow(bytes, (uint64_t)shape[i], &bytes)) {
+            return SKY_CHECK_FAIL(SKY_ERR_SHAPE, "new tensor", "negative or too large", {"it", &t});
+        }
+    }
+    char text[160];
+    SKY_TRY(sky_fail_in(sky_arena_alloc(ctx->arena, (size_t)bytes, &t.data), "%s",
+                        sky_tensor_describe(&t, text, sizeof text)));
+    *out = t;
+    return SKY_OK;
+}
+
+bool sky_ctx_planning(const sky_ctx *ctx)
+{
+    return ctx->arena != NULL && ctx->arena->planning;
+}
+
+sky_status sky_ctx_upload(sky_ctx *ctx, const sky_tensor *to, const void *host)
+{
+    const size_t bytes = sky_tensor_bytes(to);
+    return sky_ctx_planning(ctx) || bytes == 0 ? SKY_OK : ctx->backend->upload(ctx->device, to->data, host, bytes);
+}
+
+sky_status sky_ctx_download(sky_ctx *ctx, void *host, const sky_tensor *from)
+{
+    const size_t bytes = sky_tensor_bytes(from);
+    return sky_ctx_planning(ctx) || bytes == 0 ? SKY_OK : ctx->backend->download(ctx->device, host, from->data, bytes);
+}
+
+sky_status sky_ctx_copy(sky_ctx *ctx, const sky_tensor *to, const sky_tensor *from)
+{
+    const sky_operand a = {"to", to};
+    const sky_operand b = {"from", from};
+    SKY_TRY(sky_check_same_dtype("copy", a, b));
+    if (sky_tensor_len(to) != sky_tensor_len(from)) {
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, "copy", "numbers of elements disagree", a, b);
+    }
+    const size_t bytes = sky_tensor_bytes(to);
+    if (sky_ctx_planning(ctx) || bytes == 0 || to->data == from->data) {
+        return SKY_OK;
+    }
+    SKY_TRY(sky_check_disjoint(ctx, "copy", a, b));
+    return ctx->backend->copy(ctx->device, to->data, from->data, bytes);
+}
+
+sky_status sky_ctx_zero(sky_ctx *ctx, const sky_tensor *to)
+{
+    const size_t bytes = sky_tensor_bytes(to);
+    return sky_ctx_planning(ctx) || bytes == 0 ? SKY_OK : ctx->backend->zero(ctx->device, to->data, bytes);
+}
+
+sky_status sky_ctx_sync(sky_ctx *ctx)
+{
+    return sky_ctx_planning(ctx) ? SKY_OK : ctx->backend->sync(ctx->device);
+}

@@ -1,0 +1,34 @@
+#include "ops/check.h"
+#include "ops/dispatch.h"
+
+sky_status sky_linear(sky_ctx *ctx, const sky_linear_args *args)
+{
+    static const char op[] = "linear";
+    const sky_operand y = SKY_OPERAND(args, y);
+    const sky_operand x = SKY_OPERAND(args, x);
+    const sky_operand weight = SKY_OPERAND(args, weight);
+    const sky_operand bias = SKY_OPERAND(args, bias);
+    SKY_TRY(sky_check_tensor(ctx, op, y, 2, SKY_F32_OR_BF16));
+    SKY_TRY(sky_check_tensor(ctx, op, x, 2, SKY_F32_OR_BF16));
+    SKY_TRY(sky_check_tensor(ctx, op, weight, 2, SKY_F32_OR_BF16));
+    SKY_TRY(sky_check_same_dtype(op, x, weight));
+    if (args->x.shape[1] != args->weight.shape[1]) {
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "columns disagree", x, weight);
+    }
+    if (args->x.shape[1] == 0) {
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "no columns to sum over", x, weight);
+    }
+    if (args->y.shape[0] != args->x.shape[0] || args->y.shape[1] != args->weight.shape[0]) {
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want y [M, N] for x [M, K], weight [N, K]", y, x, weight);
+    }
+    SKY_TRY(sky_check_disjoint(ctx, op, y, x));
+    SKY_TRY(sky_check_disjoint(ctx, op, y, weight));
+    if (sky_tensor_present(&args->bias)) {
+        SKY_TRY(sky_check_vector(ctx, op, bias, args->weight.shape[0]));
+        SKY_TRY(sky_check_disjoint(ctx, op, y, bias));
+    }
+    if (sky_tensor_len(&args->y) == 0) {
+        return SKY_OK;
+    }
+    return SKY_DISPATCH(linear, ctx, args);
+}
