@@ -1,0 +1,59 @@
+#include "ops/ref/load_store.h"
+#include "ops/ref/ref_ops.h"
+
+/* The sums of one output position, one per output channel. */
+size_t sky_ref_conv3d_scratch(const sky_ctx *ctx, const sky_conv3d_args *args)
+{
+    (void)ctx;
+    return (size_t)args->weight.shape[4] * sizeof(double);
+}
+
+/* Adds what the kernel's plane kt sees in frame (of x or past) around the upper left corner (top, left). */
+static void add_plane(double *sums, const sky_conv3d_args *args, int64_t kt, const sky_tensor *x, int64_t frame,
+                      int64_t top, int64_t left)
+{
+    const int64_t height = x->shape[1];
+    const int64_t width = x->shape[2];
+    const int64_t num_in = x->shape[3];
+    const int64_t *kernel = args->weight.shape;
+    for (int64_t kh = 0; kh < kernel[1]; kh++) {
+        for (int64_t kw = 0; kw < kernel[2]; kw++) {
+            const int64_t i = top + kh;
+            const int64_t j = left + kw;
+            if (i < 0 || i >= height || j < 0 || j >= width) {
+                continue;
+            }
+            for (int64_t c = 0; c < num_in; c++) {
+                const double value = (double)ref_load(x, ((frame * height + i) * width + j) * num_in + c);
+                const int64_t row = (((kt * kernel[1] + kh) * kernel[2] + kw) * num_in + c) * kernel[4];
+                ref_add_scaled(sums, value, &args->weight, row, kernel[4]);
+            }
+        }
+    }
+}
+
+sky_status sky_ref_conv3d(sky_ctx *ctx, const sky_conv3d_args *args, void *scratch)
+{
+    (void)ctx;
+    const int64_t num_past = sky_tensor_present(&args->past) ? args->past.shape[0] : 0;
+    const int64_t *out = args->y.shape;
+    double *sums = scratch;
+    for (int64_t position = 0; position < out[0] * out[1] * out[2]; position++) {
+        const int64_t t = position / (out[1] * out[2]);
+        const int64_t i = position / out[2] % out[1];
+        const int64_t j = position % out[2];
+        for (int64_t o = 0; o < out[3]; o++) {
+            sums[o] = 0.0;
+        }
+        for (int64_t kt = 0; kt < args->weight.shape[0]; kt++) {
+            const int64_t frame = t * args->stride_t + kt; /* counted from the first frame of past */
+            const bool is_past = frame < num_past;
+            add_plane(sums, args, kt, is_past ? &args->past : &args->x, is_past ? frame : frame - num_past,
+                      i * args->stride_hw - args->pad_top, j * args->stride_hw - args->pad_left);
+        }
+        for (int64_t o = 0; o < out[3]; o++) {
+            ref_store(&args->y, position * out[3] + o, (float)sums[o] + ref_load(&args->bias, o));
+        }
+    }
+    return SKY_OK;
+}

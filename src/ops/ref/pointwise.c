@@ -1,0 +1,104 @@
+#include "ops/ref/load_store.h"
+#include "ops/ref/nonlinear.h"
+#include "ops/ref/ref_ops.h"
+
+sky_status sky_ref_activation(sky_ctx *ctx, const sky_activation_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const int64_t len = sky_tensor_len(&args->x);
+    for (int64_t i = 0; i < len; i++) {
+        const double x = (double)ref_load(&args->x, i);
+        const double y = args->kind == SKY_SILU        ? ref_silu(x)
+                         : args->kind == SKY_GELU_TANH ? ref_gelu_tanh(x)
+                                                       : ref_gelu_erf(x);
+        ref_store(&args->y, i, (float)y);
+    }
+    return SKY_OK;
+}
+
+sky_status sky_ref_gated_gelu(sky_ctx *ctx, const sky_gated_gelu_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const int64_t len = sky_tensor_len(&args->y);
+    for (int64_t i = 0; i < len; i++) {
+        const double gate = ref_gelu_tanh((double)ref_load(&args->gate, i));
+        ref_store(&args->y, i, (float)((double)ref_load(&args->up, i) * gate));
+    }
+    return SKY_OK;
+}
+
+sky_status sky_ref_add(sky_ctx *ctx, const sky_add_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const int64_t len = sky_tensor_len(&args->y);
+    for (int64_t i = 0; i < len; i++) {
+        ref_store(&args->y, i, ref_load(&args->a, i) + ref_load(&args->b, i));
+    }
+    return SKY_OK;
+}
+
+sky_status sky_ref_convert(sky_ctx *ctx, const sky_convert_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const int64_t len = sky_tensor_len(&args->y);
+    for (int64_t i = 0; i < len; i++) {
+        ref_store(&args->y, i, ref_load(&args->x, i));
+    }
+    return SKY_OK;
+}
+
+sky_status sky_ref_gate_residual(sky_ctx *ctx, const sky_gate_residual_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const int64_t rows = args->x.shape[0];
+    const int64_t cols = args->x.shape[1];
+    const bool gated = sky_tensor_present(&args->gate);
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t group = gated ? (args->first_row + r) / args->rows_per_group : 0;
+        for (int64_t c = 0; c < cols; c++) {
+            const double gate = gated ? (double)ref_load(&args->gate, group * cols + c) : 1.0;
+            const int64_t i = r * cols + c;
+            ref_store(&args->x, i, (float)((double)ref_load(&args->x, i) + (double)ref_load(&args->y, i) * gate));
+        }
+    }
+    return SKY_OK;
+}
+
+/* The next two are f32 step by step, so that every backend gives the same bytes. */
+sky_status sky_ref_cfg_combine(sky_ctx *ctx, const sky_cfg_combine_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const float *cond = args->cond.data;
+    const float *uncond = args->uncond.data;
+    float *y = args->y.data;
+    const int64_t len = sky_tensor_len(&args->y);
+    for (int64_t i = 0; i < len; i++) {
+        const float difference = cond[i] - uncond[i];
+        const float product = args->guidance_scale * difference;
+        y[i] = uncond[i] + product;
+    }
+    return SKY_OK;
+}
+
+sky_status sky_ref_linear_combination(sky_ctx *ctx, const sky_linear_combination_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    float *y = args->y.data;
+    const int64_t len = sky_tensor_len(&args->y);
+    for (int64_t i = 0; i < len; i++) {
+        float sum = args->coefficient[0] * ((const float *)args->x[0].data)[i];
+        for (int k = 1; k < args->num_terms; k++) {
+            const float product = args->coefficient[k] * ((const float *)args->x[k].data)[i];
+            sum = sum + product;
+        }
+        y[i] = sum;
+    }
+    return SKY_OK;
+}

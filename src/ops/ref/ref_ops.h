@@ -1,0 +1,21 @@
+/*
+ * ops/ref/ref_ops.h - the functions of the reference backend (private to ops/ref)
+ *
+ * A fused op calls those of the ops it fuses.
+ */
+#ifndef SKY_OPS_REF_REF_OPS_H
+#define SKY_OPS_REF_REF_OPS_H
+
+#include "ops/backend.h"
+
+#define SKY_DECLARE_REF(op) sky_status sky_ref_##op(sky_ctx *ctx, const sky_##op##_args *args, void *scratch);
+SKY_OPS(SKY_DECLARE_REF)
+#undef SKY_DECLARE_REF
+
+/* Only these need scratch. */
+size_t sky_ref_attention_scratch(const sky_ctx *ctx, const sky_attention_args *args);
+size_t sky_ref_conv3d_scratch(const sky_ctx *ctx, const sky_conv3d_args *args);
+size_t sky_ref_linear_scratch(const sky_ctx *ctx, const sky_linear_args *args);
+size_t sky_ref_qk_norm_rope_scratch(const sky_ctx *ctx, const sky_qk_norm_rope_args *args);
+
+#endif
