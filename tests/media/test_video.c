@@ -86,20 +86,6 @@ TEST(a_good_path_passes_and_the_look_leaves_nothing)
     CHECK(clip_holds(clip_path(folder, "x/note"), "keep") && clip_count(folder) == 1);
 }
 
-TEST(a_build_without_ffmpeg_says_what_to_install)
-{
-    if (sky_video_has_mp4()) {
-        test_skip("this build has FFmpeg");
-        return;
-    }
-    sky_video video = clip_make(1, 16, 16, 0);
-    const char *folder = clip_folder("without");
-    EXPECT(sky_video_write(clip_path(folder, "x.mp4"), &video) == SKY_ERR_UNSUPPORTED && mentions(".y4m"));
-    EXPECT(sky_video_check_path(clip_path(folder, "x.mp4")) == SKY_ERR_UNSUPPORTED && mentions("install"));
-    clip_free(&video);
-    CHECK(clip_count(folder) == 0);
-}
-
 TEST(videos_that_are_none_are_refused)
 {
     const char *path = clip_path(clip_folder("none"), "x.y4m");
