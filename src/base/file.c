@@ -1,6 +1,7 @@
 #include "base/file.h"
 
-#include <dirent.h>
+#include "base/file_tree.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -14,7 +15,6 @@
 enum {
     MAX_NAME_TRIES = 100,
     MAX_TEMP_STEM_BYTES = 200, /* of the final name in the temporary one, which must stay below NAME_MAX */
-    MAX_FOLDER_DEPTH = 16,
     HEX_DIGITS = 12,
 };
 
@@ -350,113 +350,11 @@ int sky_output_file_fd(const sky_output_file *file)
     return file->fd;
 }
 
-/* fsync() that retries; 0 or an errno. */
-static int sync_fd(int fd, bool is_dir)
-{
-    while (fsync(fd) != 0) {
-        if (is_dir && errno == EINVAL) {
-            return 0; /* some network file systems have no such thing for folders */
-        }
-        if (errno != EINTR) {
-            return errno;
-        }
-    }
-    return 0;
-}
-
-static bool is_dot(const char *name)
-{
-    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
-}
-
-/* Opens a folder for reading its entries, never through a link. NULL and errno on failure. */
-static DIR *open_entries(int parent_fd, const char *name)
-{
-    const int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) {
-        return NULL;
-    }
-    DIR *entries = fdopendir(fd);
-    if (entries == NULL) {
-        const int error = errno;
-        close(fd);
-        errno = error;
-    }
-    return entries;
-}
-
-static int sync_tree(int parent_fd, const char *name, int depth);
-
-/* One entry of a folder of ours; 0 or an errno. */
-static int sync_entry(int folder_fd, const char *name, int depth)
-{
-    struct stat info;
-    if (fstatat(folder_fd, name, &info, AT_SYMLINK_NOFOLLOW) != 0) {
-        return errno;
-    }
-    if (S_ISDIR(info.st_mode)) {
-        return sync_tree(folder_fd, name, depth + 1);
-    }
-    if (!S_ISREG(info.st_mode)) {
-        return 0;
-    }
-    const int fd = openat(folder_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0) {
-        return errno;
-    }
-    const int error = sync_fd(fd, false);
-    return close(fd) != 0 && error == 0 ? errno : error;
-}
-
-/* Brings a folder and all in it to the disk; 0 or an errno. */
-static int sync_tree(int parent_fd, const char *name, int depth)
-{
-    if (depth > MAX_FOLDER_DEPTH) {
-        return ELOOP;
-    }
-    DIR *entries = open_entries(parent_fd, name);
-    if (entries == NULL) {
-        return errno;
-    }
-    int error = 0;
-    while (error == 0) {
-        errno = 0;
-        const struct dirent *entry = readdir(entries);
-        if (entry == NULL) {
-            error = errno;
-            break;
-        }
-        if (!is_dot(entry->d_name)) {
-            error = sync_entry(dirfd(entries), entry->d_name, depth);
-        }
-    }
-    if (error == 0) {
-        error = sync_fd(dirfd(entries), true);
-    }
-    closedir(entries);
-    return error;
-}
-
-static void remove_tree(int parent_fd, const char *name, int depth)
-{
-    DIR *entries = depth <= MAX_FOLDER_DEPTH ? open_entries(parent_fd, name) : NULL;
-    if (entries != NULL) {
-        const struct dirent *entry;
-        while ((entry = readdir(entries)) != NULL) {
-            if (!is_dot(entry->d_name) && unlinkat(dirfd(entries), entry->d_name, 0) != 0) {
-                remove_tree(dirfd(entries), entry->d_name, depth + 1);
-            }
-        }
-        closedir(entries);
-    }
-    unlinkat(parent_fd, name, AT_REMOVEDIR);
-}
-
 /* The bytes of the temporary file or folder are on the disk, and its name is still that of what we made. */
 static sky_status temp_sync(sky_output_file *file)
 {
     if (file->is_dir) {
-        const int error = sync_tree(file->folder_fd, file->temp_name, 0);
+        const int error = sky_tree_sync(file->folder_fd, file->temp_name);
         return error == 0 ? SKY_OK : io_fail(file->temp_path, "bringing the folder to the disk", error);
     }
     struct stat ours;
@@ -467,7 +365,7 @@ static sky_status temp_sync(sky_output_file *file)
     if (ours.st_dev != named.st_dev || ours.st_ino != named.st_ino) {
         return sky_fail(SKY_ERR_IO, "%s: the temporary file was replaced by another", file->temp_path);
     }
-    const int error = sync_fd(file->fd, false);
+    const int error = sky_fd_sync(file->fd, false);
     if (error != 0) {
         return io_fail(file->final_path, "bringing the file to the disk", error);
     }
@@ -494,7 +392,7 @@ sky_status sky_output_file_commit(sky_output_file *file)
         return io_fail(file->final_path, "giving the finished output its name", error);
     }
     file->exists = false;
-    const int error = sync_fd(file->folder_fd, true);
+    const int error = sky_fd_sync(file->folder_fd, true);
     return error == 0 ? SKY_OK
                       : io_fail(file->final_path, "is complete, but its name may be lost in a power cut", error);
 }
@@ -507,7 +405,7 @@ void sky_output_file_destroy(sky_output_file **file)
     }
     sky_file_close(&f->fd);
     if (f->exists && f->is_dir) {
-        remove_tree(f->folder_fd, f->temp_name, 0);
+        sky_tree_remove(f->folder_fd, f->temp_name);
     } else if (f->exists) {
         unlinkat(f->folder_fd, f->temp_name, 0);
     }
