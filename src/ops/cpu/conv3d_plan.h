@@ -1,0 +1,21 @@
+/*
+ * ops/cpu/conv3d_plan.h - memory of a convolution
+ */
+#ifndef SKY_OPS_CPU_CONV3D_PLAN_H
+#define SKY_OPS_CPU_CONV3D_PLAN_H
+
+#include "ops/backend.h"
+
+/* Output channels are padded to whole vectors: the longest of any instruction set, so that plans fit every machine. */
+enum { SKY_CPU_CONV3D_PAD = 16 };
+
+/* The weight, packed and in f32. */
+static inline size_t sky_cpu_conv3d_scratch(const sky_ctx *ctx, const sky_conv3d_args *args)
+{
+    (void)ctx;
+    const int64_t *w = args->weight.shape;
+    const int64_t padded = (w[4] + SKY_CPU_CONV3D_PAD - 1) / SKY_CPU_CONV3D_PAD * SKY_CPU_CONV3D_PAD;
+    return (size_t)(w[0] * w[1] * w[2] * w[3] * padded) * sizeof(float);
+}
+
+#endif

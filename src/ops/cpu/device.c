@@ -1,0 +1,155 @@
+#include "ops/cpu/device.h"
+
+#include "ops/cpu/conv3d_plan.h"
+#include "ops/cpu/isa.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static sky_status device_alloc(void *device, size_t bytes, void **out)
+{
+    (void)device;
+    const size_t alignment = SKY_ARENA_ALIGNMENT_BYTES;
+    if (bytes > SIZE_MAX - alignment) {
+        return sky_fail(SKY_ERR_NOMEM, "%zu bytes", bytes);
+    }
+    const size_t rounded = bytes == 0 ? alignment : (bytes + alignment - 1) / alignment * alignment;
+    void *block = aligned_alloc(alignment, rounded);
+    if (block == NULL) {
+        return sky_fail(SKY_ERR_NOMEM, "%zu bytes of host memory", bytes);
+    }
+    *out = block;
+    return SKY_OK;
+}
+
+static void device_free(void *device, void *block)
+{
+    (void)device;
+    free(block);
+}
+
+static sky_status device_copy(void *device, void *to, const void *from, size_t bytes)
+{
+    (void)device;
+    if (bytes > 0) {
+        memcpy(to, from, bytes);
+    }
+    return SKY_OK;
+}
+
+static sky_status device_zero(void *device, void *to, size_t bytes)
+{
+    (void)device;
+    if (bytes > 0) {
+        memset(to, 0, bytes);
+    }
+    return SKY_OK;
+}
+
+static sky_status device_sync(void *device)
+{
+    (void)device;
+    return SKY_OK;
+}
+
+/* Hands each op on to the device's instruction set. */
+#define FORWARD(op)                                                                          \
+    static sky_status forward_##op(sky_ctx *ctx, const sky_##op##_args *args, void *scratch) \
+    {                                                                                        \
+        return sky_cpu_device_of(ctx)->table->op(ctx, args, scratch);                        \
+    }
+SKY_OPS(FORWARD)
+#undef FORWARD
+
+const sky_backend *sky_backend_cpu(void)
+{
+    static const sky_backend backend = {
+        .name = "cpu",
+        .alloc = device_alloc,
+        .free = device_free,
+        .upload = device_copy,
+        .download = device_copy,
+        .copy = device_copy,
+        .zero = device_zero,
+        .sync = device_sync,
+#define ENTRY(op) .op = forward_##op,
+        SKY_OPS(ENTRY)
+#undef ENTRY
+            .conv3d_scratch = sky_cpu_conv3d_scratch,
+    };
+    return &backend;
+}
+
+sky_status sky_cpu_device_set_isa(void *device, const char *name)
+{
+    sky_cpu_device *d = device;
+#ifdef SKY_CPU_X86
+    __builtin_cpu_init();
+    const bool has_v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                        __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
+    const bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                        __builtin_cpu_supports("avx512vl");
+    if (strcmp(name, "v4") == 0 && has_v4) {
+        d->table = &sky_cpu_table_v4;
+        d->isa = "v4";
+        return SKY_OK;
+    }
+    if (strcmp(name, "v3") == 0 && has_v3) {
+        d->table = &sky_cpu_table_v3;
+        d->isa = "v3";
+        return SKY_OK;
+    }
+#endif
+    if (strcmp(name, "base") == 0) {
+        d->table = &sky_cpu_table_base;
+        d->isa = "base";
+        return SKY_OK;
+    }
+    return sky_fail(SKY_ERR_UNSUPPORTED, "instruction set '%s' is not offered by this machine or build", name);
+}
+
+sky_status sky_cpu_device_create(int num_threads, void **device)
+{
+    sky_status st = SKY_OK;
+    sky_cpu_device *d = NULL;
+    void *work = NULL;
+    if (num_threads < 1) {
+        return sky_fail(SKY_ERR_USAGE, "want at least 1 thread, got %d", num_threads);
+    }
+    d = calloc(1, sizeof *d);
+    if (d == NULL) {
+        st = sky_fail(SKY_ERR_NOMEM, "a CPU device");
+        goto done;
+    }
+    d->num_threads = num_threads;
+    SKY_TRY_GOTO(device_alloc(NULL, (size_t)num_threads * SKY_CPU_THREAD_BYTES, &work));
+    d->work = work;
+    SKY_TRY_GOTO(sky_threads_create(num_threads, &d->threads));
+    if (sky_cpu_device_set_isa(d, "v4") != SKY_OK && sky_cpu_device_set_isa(d, "v3") != SKY_OK) {
+        SKY_TRY_GOTO(sky_cpu_device_set_isa(d, "base"));
+    }
+    sky_clear_message();
+    *device = d;
+    d = NULL;
+done:
+    sky_cpu_device_destroy((void **)&d);
+    return st;
+}
+
+void sky_cpu_device_destroy(void **device)
+{
+    sky_cpu_device *d = *device;
+    if (d == NULL) {
+        return;
+    }
+    sky_threads_destroy(&d->threads);
+    free(d->work);
+    free(d);
+    *device = NULL;
+}
+
+const char *sky_cpu_device_isa(const void *device)
+{
+    return ((const sky_cpu_device *)device)->isa;
+}

@@ -1,0 +1,152 @@
+#include "ops/cpu/gemm.h"
+
+/* Rows that one call of a tile takes, by the number of vectors across: as many sums as the registers hold. */
+enum { MAX_ROWS = 12 };
+#if defined(__AVX512F__)
+static const int rows_of_tile[SKY_CPU_MAX_VECS] = {12, 12, 8, 6};
+#else
+static const int rows_of_tile[SKY_CPU_MAX_VECS] = {8, 6};
+#endif
+
+#define ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
+
+/*
+ * A tile of mr rows and nv vectors, both constants after inlining. Written with one variable for each sum, since arrays
+ * of vectors end up in memory. This file alone is compiled with contraction: in `sum += a * b` nothing else can be fused.
+ */
+static inline __attribute__((always_inline)) void tile(const int mr, const int nv, const sky_gemm_a *a, int64_t offset,
+                                                       const float *b, float *c, int64_t ldc, bool add)
+{
+    const int64_t run = a->run;
+    const int64_t lda = a->lda;
+#define DECLARE(i) sky_vec c##i##_0 = {0}, c##i##_1 = {0}, c##i##_2 = {0}, c##i##_3 = {0};
+    ROWS(DECLARE)
+    for (int64_t s = 0; s < a->num_segments; s++) {
+        if (a->segment[s] == NULL) {
+            b += run * nv * SKY_CPU_LANES;
+            continue;
+        }
+        const float *const row = a->segment[s] + offset;
+#define POINT(i) const float *const a##i = row + (mr > i ? i : 0) * lda;
+        ROWS(POINT)
+        for (int64_t k = 0; k < run; k++) {
+            const sky_vec b0 = sky_vec_load(b);
+            const sky_vec b1 = nv > 1 ? sky_vec_load(b + SKY_CPU_LANES) : b0;
+            const sky_vec b2 = nv > 2 ? sky_vec_load(b + 2 * SKY_CPU_LANES) : b0;
+            const sky_vec b3 = nv > 3 ? sky_vec_load(b + 3 * SKY_CPU_LANES) : b0;
+            b += nv * SKY_CPU_LANES;
+#define STEP(i)                  \
+    if (mr > i) {                \
+        const float x = a##i[k]; \
+        c##i##_0 += x * b0;      \
+        if (nv > 1) {            \
+            c##i##_1 += x * b1;  \
+        }                        \
+        if (nv > 2) {            \
+            c##i##_2 += x * b2;  \
+        }                        \
+        if (nv > 3) {            \
+            c##i##_3 += x * b3;  \
+        }                        \
+    }
+            ROWS(STEP)
+        }
+    }
+#define PUT(i, j)                                                            \
+    if (mr > i && nv > j) {                                                  \
+        float *const to = c + i * ldc + j * SKY_CPU_LANES;                   \
+        sky_vec_store(to, add ? sky_vec_load(to) + c##i##_##j : c##i##_##j); \
+    }
+#define PUT_ROW(i) PUT(i, 0) PUT(i, 1) PUT(i, 2) PUT(i, 3)
+    ROWS(PUT_ROW)
+}
+
+typedef void (*tile_function)(const sky_gemm_a *a, int64_t offset, const float *b, float *c, int64_t ldc, bool add);
+
+#define TILE(mr, nv)                                                                                                   \
+    static void tile_##mr##_##nv(const sky_gemm_a *a, int64_t offset, const float *b, float *c, int64_t ldc, bool add) \
+    {                                                                                                                  \
+        tile(mr, nv, a, offset, b, c, ldc, add);                                                                       \
+    }
+#define TILES_6(nv)  TILE(1, nv) TILE(2, nv) TILE(3, nv) TILE(4, nv) TILE(5, nv) TILE(6, nv)
+#define TILES_8(nv)  TILES_6(nv) TILE(7, nv) TILE(8, nv)
+#define TILES_12(nv) TILES_8(nv) TILE(9, nv) TILE(10, nv) TILE(11, nv) TILE(12, nv)
+#define NAMES_6(nv)  tile_1_##nv, tile_2_##nv, tile_3_##nv, tile_4_##nv, tile_5_##nv, tile_6_##nv
+#define NAMES_8(nv)  NAMES_6(nv), tile_7_##nv, tile_8_##nv
+#define NAMES_12(nv) NAMES_8(nv), tile_9_##nv, tile_10_##nv, tile_11_##nv, tile_12_##nv
+
+#if defined(__AVX512F__)
+TILES_12(1)
+TILES_12(2)
+TILES_8(3)
+TILES_6(4)
+static const tile_function tiles[SKY_CPU_MAX_VECS][MAX_ROWS] = {
+    {NAMES_12(1)}, {NAMES_12(2)}, {NAMES_8(3)}, {NAMES_6(4)}};
+#else
+TILES_8(1)
+TILES_6(2)
+static const tile_function tiles[SKY_CPU_MAX_VECS][MAX_ROWS] = {{NAMES_8(1)}, {NAMES_6(2)}};
+#endif
+
+void SKY_CPU(gemm)(const sky_gemm_a *a, int64_t rows, const sky_gemm_b *b, float *c, int64_t ldc, bool add)
+{
+    for (int64_t first = 0; first < b->cols; first += SKY_PANEL_COLS) {
+        const int64_t width = sky_panel_width(b->cols, first);
+        const int64_t vecs = width / SKY_CPU_LANES;
+        const float *panel = b->packed + first * b->depth + b->first_k * width;
+        const int64_t step = rows_of_tile[vecs - 1];
+        for (int64_t row = 0; row < rows; row += step) {
+            const int64_t count = sky_min_i64(step, rows - row);
+            tiles[vecs - 1][count - 1](a, row * a->lda, panel, c + row * ldc + first, ldc, add);
+        }
+    }
+}
+
+void SKY_CPU(pack)(float *dst, const void *b, sky_dtype dtype, int64_t ld, int64_t cols, int64_t depth)
+{
+    for (int64_t first = 0; first < cols; first += SKY_PANEL_COLS) {
+        const int64_t width = sky_panel_width(cols, first);
+        const int64_t used = sky_min_i64(width, cols - first);
+        for (int64_t k = 0; k < depth; k++) {
+            if (dtype == SKY_F32) {
+                memcpy(dst, (const float *)b + k * ld + first, (size_t)used * sizeof *dst);
+            } else {
+                sky_widen(dst, (const uint16_t *)b + k * ld + first, used);
+            }
+            for (int64_t j = used; j < width; j++) {
+                dst[j] = 0.0F;
+            }
+            dst += width;
+        }
+    }
+}
+
+void SKY_CPU(pack_transposed)(float *dst, const void *b, sky_dtype dtype, int64_t ld, int64_t cols, int64_t depth)
+{
+    enum { GROUP = 16 }; /* of k: a column's run of one cache line */
+    float run[GROUP];
+    for (int64_t first = 0; first < cols; first += SKY_PANEL_COLS) {
+        const int64_t width = sky_panel_width(cols, first);
+        const int64_t used = sky_min_i64(width, cols - first);
+        for (int64_t k = 0; k < depth; k += GROUP) {
+            const int64_t count = sky_min_i64(GROUP, depth - k);
+            for (int64_t j = 0; j < used; j++) {
+                const int64_t at = (first + j) * ld + k;
+                const float *from = (const float *)b + at;
+                if (dtype != SKY_F32) {
+                    sky_widen(run, (const uint16_t *)b + at, count);
+                    from = run;
+                }
+                for (int64_t i = 0; i < count; i++) {
+                    dst[(k + i) * width + j] = from[i];
+                }
+            }
+            for (int64_t i = 0; i < count; i++) {
+                for (int64_t j = used; j < width; j++) {
+                    dst[(k + i) * width + j] = 0.0F;
+                }
+            }
+        }
+        dst += depth * width;
+    }
+}

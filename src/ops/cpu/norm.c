@@ -1,0 +1,203 @@
+#include "ops/cpu/device.h"
+#include "ops/cpu/isa.h"
+#include "ops/cpu/rows.h"
+
+#include <math.h>
+
+/* Rows of a norm. A bf16 row is widened into the thread's working memory, and the result is made there too. */
+typedef struct norm_job norm_job;
+typedef void (*norm_row)(const norm_job *job, int64_t row, const float *x, float *y);
+
+struct norm_job {
+    const void *args;
+    const sky_cpu_device *device;
+    sky_tensor x, y;
+    int64_t rows, cols;
+    int64_t rows_per_job;
+    norm_row row;
+};
+
+static void run_rows(void *arg, int64_t index, int thread)
+{
+    const norm_job *job = arg;
+    float *buf = sky_cpu_work(job->device, thread);
+    const int64_t end = sky_min_i64((index + 1) * job->rows_per_job, job->rows);
+    for (int64_t row = index * job->rows_per_job; row < end; row++) {
+        const int64_t at = row * job->cols;
+        const float *x = sky_read(&job->x, at, job->cols, buf);
+        float *y = sky_write_to(&job->y, at, buf);
+        job->row(job, row, x, y);
+        sky_write_end(&job->y, at, job->cols, y);
+    }
+}
+
+static sky_status run(sky_ctx *ctx, const char *op, const void *args, const sky_tensor *x, const sky_tensor *y,
+                      norm_row row)
+{
+    const sky_cpu_device *device = sky_cpu_device_of(ctx);
+    const int64_t cols = x->shape[x->num_dims - 1];
+    if (sky_tensor_len(x) == 0) {
+        return SKY_OK;
+    }
+    if (cols > SKY_CPU_THREAD_BYTES / (int64_t)sizeof(float)) {
+        return sky_fail(SKY_ERR_UNSUPPORTED, "%s: rows of %lld do not fit the CPU backend's %d bytes a thread", op,
+                        (long long)cols, SKY_CPU_THREAD_BYTES);
+    }
+    norm_job job = {.args = args, .device = device, .x = *x, .y = *y, .cols = cols, .row = row};
+    job.rows = sky_tensor_len(x) / cols;
+    job.rows_per_job = sky_max_i64(1, SKY_CHUNK_LEN / cols);
+    sky_threads_for(device->threads, sky_div_up(job.rows, job.rows_per_job), run_rows, &job);
+    return SKY_OK;
+}
+
+static float inverse_rms(const float *x, int64_t cols, float eps)
+{
+    return 1.0F / sqrtf(sky_row_sum_squares(x, cols, 0.0F) / (float)cols + eps);
+}
+
+static void rms_norm_row(const norm_job *job, int64_t row, const float *x, float *y)
+{
+    (void)row;
+    const sky_rms_norm_args *args = job->args;
+    const float *weight = args->weight.data;
+    const float factor = inverse_rms(x, job->cols, args->eps);
+    if (args->round_normed && args->y.dtype == SKY_BF16) {
+        for (int64_t i = 0; i < job->cols; i++) {
+            y[i] = weight[i] * sky_round_bf16(x[i] * factor);
+        }
+        return;
+    }
+#pragma GCC ivdep
+    for (int64_t i = 0; i < job->cols; i++) {
+        y[i] = weight[i] * (x[i] * factor);
+    }
+}
+
+sky_status SKY_CPU(rms_norm)(sky_ctx *ctx, const sky_rms_norm_args *args, void *scratch)
+{
+    (void)scratch;
+    return run(ctx, "rms_norm", args, &args->x, &args->y, rms_norm_row);
+}
+
+/* Mean and 1 / sqrt(var + eps). */
+static void moments(const float *x, int64_t cols, float eps, float *mean, float *factor)
+{
+    *mean = sky_row_sum(x, cols) / (float)cols;
+    *factor = 1.0F / sqrtf(sky_row_sum_squares(x, cols, *mean) / (float)cols + eps);
+}
+
+static void layer_norm_row(const norm_job *job, int64_t row, const float *x, float *y)
+{
+    (void)row;
+    const sky_layer_norm_args *args = job->args;
+    const float *weight = args->weight.data;
+    const float *bias = args->bias.data;
+    float mean, factor;
+    moments(x, job->cols, args->eps, &mean, &factor);
+#pragma GCC ivdep
+    for (int64_t i = 0; i < job->cols; i++) {
+        y[i] = sky_madd((x[i] - mean) * factor, weight[i], bias[i]);
+    }
+}
+
+sky_status SKY_CPU(layer_norm)(sky_ctx *ctx, const sky_layer_norm_args *args, void *scratch)
+{
+    (void)scratch;
+    return run(ctx, "layer_norm", args, &args->x, &args->y, layer_norm_row);
+}
+
+static void layer_norm_modulate_row(const norm_job *job, int64_t row, const float *x, float *y)
+{
+    const sky_layer_norm_modulate_args *args = job->args;
+    const int64_t group = (args->first_row + row) / args->rows_per_group;
+    const float *shift = (const float *)args->shift.data + group * job->cols;
+    const float *scale = (const float *)args->scale.data + group * job->cols;
+    float mean, factor;
+    moments(x, job->cols, args->eps, &mean, &factor);
+#pragma GCC ivdep
+    for (int64_t i = 0; i < job->cols; i++) {
+        y[i] = sky_madd((x[i] - mean) * factor, 1.0F + scale[i], shift[i]);
+    }
+}
+
+sky_status SKY_CPU(layer_norm_modulate)(sky_ctx *ctx, const sky_layer_norm_modulate_args *args, void *scratch)
+{
+    (void)scratch;
+    return run(ctx, "layer_norm_modulate", args, &args->x, &args->y, layer_norm_modulate_row);
+}
+
+static void channel_norm_row(const norm_job *job, int64_t row, const float *x, float *y)
+{
+    (void)row;
+    const sky_channel_norm_args *args = job->args;
+    const float *gamma = args->gamma.data;
+    const float norm = sqrtf(sky_row_sum_squares(x, job->cols, 0.0F));
+    const float factor = sqrtf((float)job->cols) / (norm < 1e-12F ? 1e-12F : norm);
+    if (args->silu) {
+#pragma GCC ivdep
+        for (int64_t i = 0; i < job->cols; i++) {
+            y[i] = sky_silu(x[i] * factor * gamma[i]);
+        }
+        return;
+    }
+#pragma GCC ivdep
+    for (int64_t i = 0; i < job->cols; i++) {
+        y[i] = x[i] * factor * gamma[i];
+    }
+}
+
+sky_status SKY_CPU(channel_norm)(sky_ctx *ctx, const sky_channel_norm_args *args, void *scratch)
+{
+    (void)scratch;
+    return run(ctx, "channel_norm", args, &args->x, &args->y, channel_norm_row);
+}
+
+/* Neighbours form a pair; freqs [dim / 2, 2] holds cos and sin. x may be y. */
+static void rotate(const float *x, const float *freqs, float *y, int64_t dim)
+{
+#pragma GCC ivdep
+    for (int64_t p = 0; p < dim / 2; p++) {
+        const float re = x[2 * p];
+        const float im = x[2 * p + 1];
+        const float c = freqs[2 * p];
+        const float s = freqs[2 * p + 1];
+        y[2 * p] = sky_madd(re, c, -(im * s));
+        y[2 * p + 1] = sky_madd(re, s, im * c);
+    }
+}
+
+static void rope_row(const norm_job *job, int64_t row, const float *x, float *y)
+{
+    const sky_rope_args *args = job->args;
+    const int64_t heads = args->x.shape[1];
+    const float *freqs = (const float *)args->freqs.data + row / heads * job->cols;
+    rotate(x, freqs, y, job->cols);
+}
+
+sky_status SKY_CPU(rope)(sky_ctx *ctx, const sky_rope_args *args, void *scratch)
+{
+    (void)scratch;
+    return run(ctx, "rope", args, &args->x, &args->y, rope_row);
+}
+
+static void qk_norm_rope_row(const norm_job *job, int64_t row, const float *x, float *y)
+{
+    const sky_qk_norm_rope_args *args = job->args;
+    const int64_t head_dim = 2 * args->freqs.shape[1];
+    const float *freqs = (const float *)args->freqs.data + row * head_dim;
+    const float *weight = args->weight.data;
+    const float factor = inverse_rms(x, job->cols, args->eps);
+#pragma GCC ivdep
+    for (int64_t i = 0; i < job->cols; i++) {
+        y[i] = weight[i] * (x[i] * factor);
+    }
+    for (int64_t head = 0; head < job->cols; head += head_dim) {
+        rotate(y + head, freqs, y + head, head_dim);
+    }
+}
+
+sky_status SKY_CPU(qk_norm_rope)(sky_ctx *ctx, const sky_qk_norm_rope_args *args, void *scratch)
+{
+    (void)scratch;
+    return run(ctx, "qk_norm_rope", args, &args->x, &args->y, qk_norm_rope_row);
+}
