@@ -1,0 +1,31 @@
+/* A program that knows only the installed library; compiled and run by tests/lint/install. */
+#include <skyreels.h>
+
+#include <stdio.h>
+
+int main(void)
+{
+    sky_group *group = NULL;
+    sky_engine *engine = NULL;
+    void *device = NULL;
+    sky_result result;
+    sky_settings settings = sky_settings_default();
+    settings.model_path = "no-such-model";
+    settings.prompt = "A red ball.";
+    sky_settings_complete(&settings);
+    if (sky_settings_check(&settings) != SKY_OK || sky_group_self_create(&group) != SKY_OK ||
+        sky_cpu_device_create(1, &device) != SKY_OK ||
+        sky_engine_create(&(sky_engine_config){sky_backend_cpu(), device, group, NULL, NULL}, &engine) != SKY_OK) {
+        printf("want an engine, got: %s\n", sky_message());
+        return 1;
+    }
+    if (sky_engine_render(engine, &settings, &result) == SKY_OK || sky_message()[0] == '\0') {
+        puts("want a message about the missing model, got none");
+        return 1;
+    }
+    printf("%s\n", sky_message());
+    sky_engine_destroy(&engine);
+    sky_cpu_device_destroy(&device);
+    sky_group_destroy(&group);
+    return 0;
+}
