@@ -1,0 +1,193 @@
+#include "parallel/group.h"
+
+#include "parallel/group_impl.h"
+
+#include <ctype.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { AGREED_MESSAGE_BYTES = 2048 }; /* as long as a thread's message gets */
+
+void sky_group_destroy(sky_group **group)
+{
+    if (*group != NULL) {
+        (*group)->functions->destroy(*group);
+        *group = NULL;
+    }
+}
+
+int sky_group_rank(const sky_group *group)
+{
+    return group->rank;
+}
+
+int sky_group_size(const sky_group *group)
+{
+    return group->size;
+}
+
+int sky_group_world_rank(const sky_group *group)
+{
+    return group->world_rank;
+}
+
+const char *sky_group_name(const sky_group *group)
+{
+    return group->functions->name;
+}
+
+/* Whether one of the places that the message is made of is "rank N: ". */
+static bool names_a_rank(const char *message)
+{
+    static const char word[] = "rank ";
+    for (const char *place = message; place != NULL;) {
+        if (strncmp(place, word, sizeof word - 1) == 0) {
+            const char *digit = place + sizeof word - 1;
+            const char *end = digit;
+            while (isdigit((unsigned char)*end)) {
+                end++;
+            }
+            if (end > digit && end[0] == ':' && end[1] == ' ') {
+                return true;
+            }
+        }
+        place = strstr(place, ": ");
+        place = place != NULL ? place + 2 : NULL;
+    }
+    return false;
+}
+
+/* What a failing rank tells the others. */
+static void describe_failure(const sky_group *group, sky_status st, char text[AGREED_MESSAGE_BYTES])
+{
+    const char *message = sky_message()[0] != '\0' ? sky_message() : sky_status_name(st);
+    int prefix_len = 0;
+    if (!names_a_rank(message)) {
+        prefix_len = snprintf(text, AGREED_MESSAGE_BYTES, "rank %d: ", group->world_rank);
+    }
+    const size_t room = AGREED_MESSAGE_BYTES - 1 - (size_t)prefix_len;
+    const size_t len = strnlen(message, room);
+    memcpy(text + prefix_len, message, len);
+    text[(size_t)prefix_len + len] = '\0';
+}
+
+sky_status sky_group_agree(sky_group *group, sky_status st)
+{
+    char text[AGREED_MESSAGE_BYTES] = "";
+
+    if (group->size == 1) {
+        return st;
+    }
+    if (st != SKY_OK) {
+        describe_failure(group, st, text); /* before other failures can take the message's place */
+    }
+    const int mine = (int)st;
+    sky_status talk = group->functions->all_gather(group, &mine, sizeof mine, group->statuses);
+    int lowest = 0;
+    while (talk == SKY_OK && lowest < group->size && group->statuses[lowest] == SKY_OK) {
+        lowest++;
+    }
+    if (talk == SKY_OK && lowest == group->size) {
+        return SKY_OK;
+    }
+    if (talk == SKY_OK) {
+        char own[AGREED_MESSAGE_BYTES];
+        memcpy(own, text, sizeof own);
+        talk = group->functions->broadcast(group, lowest, text, sizeof text);
+        if (talk == SKY_OK) {
+            text[sizeof text - 1] = '\0';
+            return sky_fail((sky_status)group->statuses[lowest], "%s", text);
+        }
+        memcpy(text, own, sizeof text);
+    }
+    return st != SKY_OK ? sky_fail(st, "%s", text) : sky_fail_in(talk, "agreeing with the other ranks");
+}
+
+sky_status sky_group_barrier(sky_group *group)
+{
+    return group->size == 1 ? SKY_OK : group->functions->barrier(group);
+}
+
+sky_status sky_group_broadcast(sky_group *group, int root, void *buf, size_t bytes)
+{
+    if (root < 0 || root >= group->size || (buf == NULL && bytes > 0)) {
+        return sky_fail(SKY_ERR_INTERNAL, "broadcast of %zu bytes at %p from rank %d in a group of %d", bytes, buf,
+                        root, group->size);
+    }
+    return group->size == 1 || bytes == 0 ? SKY_OK : group->functions->broadcast(group, root, buf, bytes);
+}
+
+sky_status sky_group_all_gather(sky_group *group, const void *send, size_t bytes, void *recv)
+{
+    size_t total;
+    if (__builtin_mul_overflow(bytes, (size_t)group->size, &total) || (bytes > 0 && (send == NULL || recv == NULL))) {
+        return sky_fail(SKY_ERR_INTERNAL, "gathering %zu bytes at %p of each of %d ranks to %p", bytes, send,
+                        group->size, recv);
+    }
+    if (bytes == 0) {
+        return SKY_OK;
+    }
+    if (group->size == 1) {
+        if (send != recv) {
+            memcpy(recv, send, bytes);
+        }
+        return SKY_OK;
+    }
+    return group->functions->all_gather(group, send, bytes, recv);
+}
+
+static sky_status check_exchange(const sky_group *group, const sky_exchange *list, int n)
+{
+    if (n < 0 || n > group->size) {
+        return sky_fail(SKY_ERR_INTERNAL, "exchange with %d peers in a group of %d", n, group->size);
+    }
+    for (int i = 0; i < n; i++) {
+        const sky_exchange *e = &list[i];
+        if (e->peer < 0 || e->peer >= group->size) {
+            return sky_fail(SKY_ERR_INTERNAL, "exchange with rank %d in a group of %d", e->peer, group->size);
+        }
+        if ((e->send == NULL && e->send_bytes > 0) || (e->recv == NULL && e->recv_bytes > 0)) {
+            return sky_fail(SKY_ERR_INTERNAL, "exchange with rank %d: no buffer for %zu bytes out and %zu in", e->peer,
+                            e->send_bytes, e->recv_bytes);
+        }
+        if (e->peer == group->rank && e->send_bytes != e->recv_bytes) {
+            return sky_fail(SKY_ERR_INTERNAL, "exchange with itself: %zu bytes out, %zu in", e->send_bytes,
+                            e->recv_bytes);
+        }
+        for (int j = 0; j < i; j++) {
+            if (list[j].peer == e->peer) {
+                return sky_fail(SKY_ERR_INTERNAL, "exchange names rank %d twice", e->peer);
+            }
+        }
+    }
+    return SKY_OK;
+}
+
+sky_status sky_group_exchange_begin(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out)
+{
+    SKY_TRY(check_exchange(group, list, n));
+    return group->functions->exchange_begin(group, list, n, out);
+}
+
+sky_status sky_group_exchange_end(sky_group *group, sky_group_exchange **exchange)
+{
+    if (*exchange == NULL) {
+        return SKY_OK;
+    }
+    const sky_status st = group->functions->exchange_end(group, *exchange);
+    *exchange = NULL;
+    return st;
+}
+
+sky_status sky_group_exchange_now(sky_group *group, const sky_exchange *list, int n)
+{
+    sky_group_exchange *exchange = NULL;
+    SKY_TRY(sky_group_exchange_begin(group, list, n, &exchange));
+    return sky_group_exchange_end(group, &exchange);
+}
+
+sky_status sky_group_split(sky_group *group, int color, int key, sky_group **out)
+{
+    return group->functions->split(group, color, key, out);
+}

@@ -1,0 +1,101 @@
+/*
+ * parallel/group.h - ranks that talk to each other
+ *
+ * A group is a handful of functions behind one type: one rank by itself (below), ranks joined by MPI (group_mpi.h). Code
+ * above parallel sees this header only. `rank` and `size` are the group's.
+ *
+ * "Collective" means that every rank of the group makes the call, and that all ranks make their collective calls on this
+ * group in the same order. What all must pass alike is said at each call. One thread of a rank uses a group at a time.
+ *
+ * Errors   COMM      the transport failed; nothing but sky_group_destroy() is of use after it
+ *          INTERNAL  arguments that only a mistake of ours can bring about; found before anything is sent
+ *          NOMEM
+ * Lengths are in bytes and may be 0 everywhere; nothing is limited to 2 GiB. Buffers are host memory (MPI) and may have
+ * any alignment.
+ */
+#ifndef SKY_PARALLEL_GROUP_H
+#define SKY_PARALLEL_GROUP_H
+
+#include "base/status.h"
+
+#include <stddef.h>
+
+typedef struct sky_group sky_group;
+
+/* A group of one, without MPI. */
+sky_status sky_group_self_create(sky_group **out);
+
+/* Collective. Takes NULL, sets NULL. No exchange may be under way. */
+void sky_group_destroy(sky_group **group);
+
+int sky_group_rank(const sky_group *group);
+int sky_group_size(const sky_group *group);
+
+/* Whose number messages give: this rank's in the group that all were split from. */
+int sky_group_world_rank(const sky_group *group);
+
+/* "self" or "mpi", for reports. */
+const char *sky_group_name(const sky_group *group);
+
+/*
+ * Ends a phase. Collective; each rank passes how the phase ended for it. All ranks return the status of the lowest rank
+ * that failed, and have its message, with "rank R: " (its world rank) in front unless a message names a rank already. When
+ * all were fine, returns SKY_OK. A group of one returns st as it is. Where talking itself fails, a rank that was fine
+ * returns COMM, another its own status.
+ *
+ *     st = load_my_part(...);                        // may fail on one rank
+ *     SKY_TRY_GOTO(sky_group_agree(group, st));      // now all know
+ */
+sky_status sky_group_agree(sky_group *group, sky_status st);
+
+/* Returns when all ranks have entered. Collective. */
+sky_status sky_group_barrier(sky_group *group);
+
+/* Copies root's buf to all. Collective; root and bytes alike. */
+sky_status sky_group_broadcast(sky_group *group, int root, void *buf, size_t bytes);
+
+/*
+ * recv = the `bytes` of rank 0, of rank 1, ...: size x bytes in all. Collective; bytes alike. send may be this rank's
+ * place in recv; otherwise they do not overlap.
+ */
+sky_status sky_group_all_gather(sky_group *group, const void *send, size_t bytes, void *recv);
+
+/*
+ * What one rank sends to a peer and receives from it. A list names each peer at most once and may leave peers out; the
+ * own rank is a peer like others. What one side sends the other side must expect: equal byte counts, 0 (or no entry)
+ * included.
+ */
+typedef struct sky_exchange {
+    int peer;
+    const void *send;
+    size_t send_bytes;
+    void *recv;
+    size_t recv_bytes;
+} sky_exchange;
+
+typedef struct sky_group_exchange sky_group_exchange;
+
+enum { SKY_GROUP_MAX_EXCHANGES = 4 }; /* under way at a time on one group */
+
+/*
+ * Starts to send and receive, and returns before it is done; buffers belong to the exchange until end. Collective, n = 0
+ * included; the list is copied. Allocates only where a list needs more messages than any before it.
+ */
+sky_status sky_group_exchange_begin(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out);
+
+/*
+ * Waits until what was received is there and what was sent may be overwritten. Not collective: exchanges of a group end in
+ * any order. Takes NULL, sets NULL, also on failure. To be called on error paths too.
+ */
+sky_status sky_group_exchange_end(sky_group *group, sky_group_exchange **exchange);
+
+/* Begin and end in one. */
+sky_status sky_group_exchange_now(sky_group *group, const sky_exchange *list, int n);
+
+/*
+ * A group for each color, of the ranks that passed it, in the order of key (then of rank). A rank with color < 0 gets NULL.
+ * Collective over group; the caller destroys the new group, before or after the old one.
+ */
+sky_status sky_group_split(sky_group *group, int color, int key, sky_group **out);
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * parallel/group_impl.h - what a kind of group fills in; for parallel/group*.c only
+ *
+ * group.c checks arguments, and answers barrier, broadcast and all_gather of a group of one by itself.
+ */
+#ifndef SKY_PARALLEL_GROUP_IMPL_H
+#define SKY_PARALLEL_GROUP_IMPL_H
+
+#include "parallel/group.h"
+
+typedef struct sky_group_functions {
+    const char *name;
+    void (*destroy)(sky_group *group); /* frees group too */
+    sky_status (*barrier)(sky_group *group);
+    sky_status (*broadcast)(sky_group *group, int root, void *buf, size_t bytes);
+    sky_status (*all_gather)(sky_group *group, const void *send, size_t bytes, void *recv);
+    sky_status (*exchange_begin)(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out);
+    sky_status (*exchange_end)(sky_group *group, sky_group_exchange *exchange); /* which is free again in any case */
+    sky_status (*split)(sky_group *group, int color, int key, sky_group **out); /* color < 0: *out = NULL */
+} sky_group_functions;
+
+/* First member of every kind's own struct. */
+struct sky_group {
+    const sky_group_functions *functions;
+    int rank;
+    int size;
+    int world_rank;
+    int *statuses; /* [size], for sky_group_agree() */
+};
+
+#endif

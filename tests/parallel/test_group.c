@@ -1,0 +1,269 @@
+/* parallel/group.h on 1 to 4 ranks: whole numbers that name sender, receiver and place, compared exactly. */
+#include "mpi_main.h"
+#include "parallel/group_mpi.h"
+#include "support/test.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static unsigned char value(int from, int to, size_t i)
+{
+    return (unsigned char)(7 * from + 31 * to + 3 * (int)(i % 1009) + 1);
+}
+
+static void fill(unsigned char *buf, size_t bytes, int from, int to)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        buf[i] = value(from, to, i);
+    }
+}
+
+static bool holds(const unsigned char *buf, size_t bytes, int from, int to)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        if (buf[i] != value(from, to, i)) {
+            test_fail(__FILE__, __LINE__, "from rank %d to rank %d, byte %zu of %zu: got %d, want %d", from, to, i,
+                      bytes, buf[i], value(from, to, i));
+            return false;
+        }
+    }
+    return true;
+}
+
+static const size_t lengths[] = {0, 1, 7, 999, 1000, 1001, 2000, 4097};
+enum { NUM_LENGTHS = sizeof lengths / sizeof lengths[0], LONGEST = 4097, MOST_RANKS = 8, POISON = 0xa5 };
+
+TEST(world)
+{
+    sky_group *world = mpi_test_world();
+    CHECK(strcmp(sky_group_name(world), "mpi") == 0);
+    CHECK(sky_group_size(world) >= 1 && sky_group_size(world) <= MOST_RANKS);
+    CHECK(sky_group_rank(world) >= 0 && sky_group_rank(world) < sky_group_size(world));
+    CHECK(sky_group_world_rank(world) == sky_group_rank(world));
+    CHECK_OK(sky_group_barrier(world));
+    sky_group *other = NULL;
+    CHECK_STATUS(sky_group_world_create_in_pieces(0, &other), SKY_ERR_INTERNAL);
+    CHECK_STATUS(sky_group_world_create_in_pieces((size_t)1 << 31, &other), SKY_ERR_INTERNAL);
+    CHECK(other == NULL);
+}
+
+static bool broadcasts(sky_group *group)
+{
+    unsigned char buf[LONGEST + 1];
+    for (int root = 0; root < sky_group_size(group); root++) {
+        for (int n = 0; n < NUM_LENGTHS; n++) {
+            test_parameters("root=%d bytes=%zu", root, lengths[n]);
+            memset(buf, POISON, sizeof buf);
+            if (sky_group_rank(group) == root) {
+                fill(buf, lengths[n], root, 0);
+            }
+            if (sky_group_broadcast(group, root, buf, lengths[n]) != SKY_OK || !holds(buf, lengths[n], root, 0) ||
+                buf[lengths[n]] != POISON) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+TEST(broadcast)
+{
+    CHECK(broadcasts(mpi_test_world()));
+    CHECK(broadcasts(mpi_test_world_in_pieces()));
+    char buf[1] = {0};
+    CHECK_STATUS(sky_group_broadcast(mpi_test_world(), -1, buf, 1), SKY_ERR_INTERNAL);
+    CHECK_STATUS(sky_group_broadcast(mpi_test_world(), sky_group_size(mpi_test_world()), buf, 1), SKY_ERR_INTERNAL);
+}
+
+static bool gathers(sky_group *group, bool in_place)
+{
+    unsigned char send[LONGEST];
+    unsigned char recv[MOST_RANKS * LONGEST + 1];
+    const int rank = sky_group_rank(group);
+    const size_t size = (size_t)sky_group_size(group);
+    for (int n = 0; n < NUM_LENGTHS; n++) {
+        const size_t bytes = lengths[n];
+        test_parameters("bytes=%zu in_place=%d", bytes, in_place);
+        memset(recv, POISON, sizeof recv);
+        unsigned char *from = in_place ? recv + (size_t)rank * bytes : send;
+        fill(from, bytes, rank, 0);
+        if (sky_group_all_gather(group, from, bytes, recv) != SKY_OK || recv[size * bytes] != POISON) {
+            return false;
+        }
+        for (size_t r = 0; r < size; r++) {
+            if (!holds(recv + r * bytes, bytes, (int)r, 0)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+TEST(all_gather)
+{
+    CHECK(gathers(mpi_test_world(), false));
+    CHECK(gathers(mpi_test_world(), true));
+    CHECK(gathers(mpi_test_world_in_pieces(), false));
+    CHECK(gathers(mpi_test_world_in_pieces(), true));
+}
+
+/* Bytes from one rank to another: unequal, different in both directions, and nothing for some pairs. */
+static size_t pair_bytes(int from, int to, int round)
+{
+    static const size_t bytes[] = {0, 1, 1000, 2500, 17, 0, 4096, 999, 1001};
+    return bytes[(5 * from + 2 * to + round) % 9];
+}
+
+typedef struct exchange_buffers {
+    unsigned char send[MOST_RANKS][LONGEST];
+    unsigned char recv[MOST_RANKS][LONGEST];
+    sky_exchange list[MOST_RANKS];
+    int n;
+} exchange_buffers;
+
+/* Peers in an order of each rank's own; pairs that exchange nothing are left out in odd rounds. */
+static void prepare(const sky_group *group, int round, exchange_buffers *b)
+{
+    const int rank = sky_group_rank(group);
+    const int size = sky_group_size(group);
+    memset(b->recv, POISON, sizeof b->recv);
+    b->n = 0;
+    for (int i = 0; i < size; i++) {
+        const int peer = (rank * 3 + i) % size;
+        const size_t out = pair_bytes(rank, peer, round);
+        const size_t in = pair_bytes(peer, rank, round);
+        fill(b->send[peer], out, rank, peer);
+        if (round % 2 == 0 || out + in > 0) {
+            b->list[b->n++] =
+                (sky_exchange){peer, out > 0 ? b->send[peer] : NULL, out, in > 0 ? b->recv[peer] : NULL, in};
+        }
+    }
+}
+
+static bool received(const sky_group *group, int round, const exchange_buffers *b)
+{
+    const int rank = sky_group_rank(group);
+    for (int peer = 0; peer < sky_group_size(group); peer++) {
+        const size_t in = pair_bytes(peer, rank, round);
+        if (!holds(b->recv[peer], in, peer, rank)) {
+            return false;
+        }
+        if (b->recv[peer][in] != POISON) {
+            test_fail(__FILE__, __LINE__, "a byte was written behind the %zu from rank %d", in, peer);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool exchanges(sky_group *group)
+{
+    exchange_buffers *b = malloc(sizeof *b);
+    bool ok = b != NULL;
+    for (int round = 0; ok && round < 18; round++) {
+        test_parameters("round=%d", round);
+        prepare(group, round, b);
+        ok = sky_group_exchange_now(group, b->list, b->n) == SKY_OK && received(group, round, b);
+    }
+    free(b);
+    return ok;
+}
+
+TEST(exchange)
+{
+    CHECK(exchanges(mpi_test_world()));
+    CHECK(exchanges(mpi_test_world_in_pieces()));
+}
+
+/* As many as may be under way, ended in reverse, with other collectives between. */
+static bool overlapping_exchanges(sky_group *group, exchange_buffers *b)
+{
+    sky_group_exchange *under_way[SKY_GROUP_MAX_EXCHANGES] = {NULL};
+    sky_group_exchange *one_more = NULL;
+    bool ok = true;
+    for (int i = 0; i < SKY_GROUP_MAX_EXCHANGES; i++) {
+        prepare(group, i, &b[i]);
+        ok = sky_group_exchange_begin(group, b[i].list, b[i].n, &under_way[i]) == SKY_OK && ok;
+    }
+    ok = sky_group_exchange_begin(group, NULL, 0, &one_more) == SKY_ERR_INTERNAL && one_more == NULL && ok;
+    ok = sky_group_barrier(group) == SKY_OK && ok;
+    ok = gathers(group, false) && ok;
+    for (int i = SKY_GROUP_MAX_EXCHANGES - 1; i >= 0; i--) {
+        ok = sky_group_exchange_end(group, &under_way[i]) == SKY_OK && under_way[i] == NULL && ok;
+        ok = sky_group_exchange_end(group, &under_way[i]) == SKY_OK && ok; /* NULL is taken */
+        test_parameters("exchange %d", i);
+        ok = received(group, i, &b[i]) && ok;
+    }
+    return ok;
+}
+
+TEST(overlapping)
+{
+    exchange_buffers *b = malloc(SKY_GROUP_MAX_EXCHANGES * sizeof *b);
+    CHECK(b != NULL);
+    EXPECT(overlapping_exchanges(mpi_test_world(), b));
+    EXPECT(overlapping_exchanges(mpi_test_world_in_pieces(), b));
+    free(b);
+}
+
+TEST(exchange_refuses)
+{
+    sky_group *world = mpi_test_world();
+    const int rank = sky_group_rank(world);
+    const int size = sky_group_size(world);
+    char buf[4] = {0};
+    sky_group_exchange *exchange = NULL;
+    const sky_exchange bad[] = {{.peer = -1},
+                                {.peer = size},
+                                {.peer = 0, .send_bytes = 1},
+                                {.peer = 0, .recv_bytes = 1},
+                                {rank, buf, 1, buf + 2, 2}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        test_parameters("entry %zu", i);
+        CHECK_STATUS(sky_group_exchange_begin(world, &bad[i], 1, &exchange), SKY_ERR_INTERNAL);
+    }
+    const sky_exchange twice[] = {{.peer = 0}, {.peer = 0}};
+    CHECK_STATUS(sky_group_exchange_begin(world, twice, 2, &exchange), SKY_ERR_INTERNAL);
+    CHECK_STATUS(sky_group_exchange_begin(world, twice, -1, &exchange), SKY_ERR_INTERNAL);
+    CHECK(exchange == NULL);
+}
+
+/* Rows and columns of a grid two wide, in reverse order of rank; who has no color gets no group. */
+TEST(split)
+{
+    sky_group *world = mpi_test_world_in_pieces();
+    const int rank = sky_group_rank(world);
+    const int size = sky_group_size(world);
+    for (int color_of = 0; color_of < 3; color_of++) {
+        test_parameters("way %d", color_of);
+        const int color = color_of == 0 ? rank / 2 : color_of == 1 ? rank % 2 : rank == 0 ? -1 : 5;
+        sky_group *part = NULL;
+        CHECK_OK(sky_group_split(world, color, -rank, &part));
+        CHECK((part == NULL) == (color < 0));
+        if (part == NULL) {
+            continue;
+        }
+        int members = 0;
+        int above = 0;
+        for (int r = 0; r < size; r++) {
+            const int c = color_of == 0 ? r / 2 : color_of == 1 ? r % 2 : r == 0 ? -1 : 5;
+            members += c == color;
+            above += c == color && r > rank;
+        }
+        EXPECT(sky_group_size(part) == members);
+        EXPECT(sky_group_rank(part) == above);
+        EXPECT(sky_group_world_rank(part) == rank);
+        EXPECT(broadcasts(part));
+        EXPECT(gathers(part, false));
+        EXPECT(exchanges(part));
+        sky_group *half = NULL;
+        EXPECT(sky_group_split(part, sky_group_rank(part) == 0 ? 0 : -1, 0, &half) == SKY_OK);
+        EXPECT((half != NULL) == (sky_group_rank(part) == 0));
+        EXPECT(half == NULL || (sky_group_size(half) == 1 && sky_group_world_rank(half) == rank && exchanges(half)));
+        sky_group_destroy(&half);
+        sky_group_destroy(&part);
+        CHECK(part == NULL);
+    }
+}
