@@ -1,0 +1,444 @@
+/*
+ * bench/ops.c - how fast the CPU backend's operations are, at shapes that the models have
+ *
+ *     bench-ops [--threads N] [--isa v4|v3|base] [--only TEXT] [--repeat SECONDS] [--json FILE]
+ *
+ * Each op first has to agree with the reference on a small case. Then every row runs for at least the time given and
+ * reports its median; flops and bytes are by the formulas of docs/performance.md. The share is of the peak that one large
+ * f32 product reached on the same threads (for GB/s: of a copy of 256 MiB).
+ */
+#include "ops/backend.h"
+#include "ops/cpu/cpu.h"
+#include "ops/ref/ref.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { MAX_RUNS = 10000 };
+
+typedef struct bench {
+    sky_ctx ctx;
+    const char *only;
+    double seconds;
+    double peak_gflops, peak_gbytes;
+    json_t *rows;
+    double runs[MAX_RUNS];
+} bench;
+
+static void check(sky_status st)
+{
+    if (st != SKY_OK) {
+        fprintf(stderr, "bench-ops: %s\n", sky_message());
+        exit(sky_status_exit_code(st));
+    }
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* A tensor from the arena with values in [-1, 1) that are the same in every run. */
+static sky_tensor filled(bench *b, sky_dtype dtype, int num_dims, const int64_t *shape)
+{
+    sky_tensor t;
+    check(sky_ctx_tensor(&b->ctx, &t, dtype, num_dims, shape));
+    uint32_t state = 1;
+    for (int64_t i = 0; i < sky_tensor_len(&t); i++) {
+        state = state * 1664525U + 1013904223U;
+        const float value = (float)(state >> 8) / 8388608.0F - 1.0F;
+        if (dtype == SKY_F32) {
+            ((float *)t.data)[i] = value;
+        } else {
+            ((uint16_t *)t.data)[i] = sky_f32_to_bf16(value);
+        }
+    }
+    return t;
+}
+#define FILLED(b, dtype, ...) \
+    filled(b, dtype, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
+
+/* One operation, ready to run. */
+typedef struct operation {
+    const char *name;
+    sky_tensor y;
+    double flops; /* or 0, and then bytes */
+    double bytes;
+    sky_status (*run)(sky_ctx *ctx, const struct operation *op);
+    union {
+        sky_linear_args linear;
+        sky_attention_args attention;
+        sky_conv3d_args conv3d;
+        sky_channel_norm_args channel_norm;
+        sky_layer_norm_modulate_args modulate;
+        sky_qk_norm_rope_args rope;
+        sky_activation_args activation;
+        sky_gate_residual_args gate;
+    } args;
+} operation;
+
+#define RUNNER(op, member)                                                \
+    static sky_status run_##op(sky_ctx *ctx, const operation *operation_) \
+    {                                                                     \
+        return sky_##op(ctx, &operation_->args.member);                   \
+    }
+RUNNER(linear, linear)
+RUNNER(attention, attention)
+RUNNER(conv3d, conv3d)
+RUNNER(channel_norm, channel_norm)
+RUNNER(layer_norm_modulate, modulate)
+RUNNER(qk_norm_rope, rope)
+RUNNER(activation, activation)
+RUNNER(gate_residual, gate)
+
+static operation linear(bench *b, sky_dtype dtype, int64_t m, int64_t n, int64_t k)
+{
+    operation op = {.name = "linear", .flops = 2.0 * (double)m * (double)n * (double)k, .run = run_linear};
+    op.y = FILLED(b, dtype, m, n);
+    op.args.linear = (sky_linear_args){
+        .y = op.y, .x = FILLED(b, dtype, m, k), .weight = FILLED(b, dtype, n, k), .bias = FILLED(b, SKY_F32, n)};
+    return op;
+}
+
+static operation attention(bench *b, sky_dtype dtype, int64_t queries, int64_t keys, int64_t heads, int64_t dim)
+{
+    operation op = {.name = "attention", .run = run_attention};
+    op.flops = 4.0 * (double)queries * (double)keys * (double)heads * (double)dim;
+    op.y = FILLED(b, dtype, queries, heads, dim);
+    op.args.attention = (sky_attention_args){.y = op.y,
+                                             .q = FILLED(b, dtype, queries, heads, dim),
+                                             .k = FILLED(b, dtype, keys, heads, dim),
+                                             .v = FILLED(b, dtype, keys, heads, dim),
+                                             .softmax_scale = 1.0F / sqrtf((float)dim)};
+    return op;
+}
+
+/* Frames x height x width, same padding; kt past frames less one. */
+static operation conv(bench *b, sky_dtype dtype, int64_t frames, int64_t height, int64_t width, int64_t in, int64_t out,
+                      int64_t kt, int64_t khw)
+{
+    operation op = {.name = "conv3d", .run = run_conv3d};
+    op.flops = 2.0 * (double)(frames * height * width) * (double)(in * out * kt * khw * khw);
+    op.y = FILLED(b, dtype, frames, height, width, out);
+    const int pad = (int)(khw / 2);
+    op.args.conv3d = (sky_conv3d_args){.y = op.y,
+                                       .x = FILLED(b, dtype, frames, height, width, in),
+                                       .weight = FILLED(b, dtype, kt, khw, khw, in, out),
+                                       .bias = FILLED(b, SKY_F32, out),
+                                       .stride_t = 1,
+                                       .stride_hw = 1,
+                                       .pad_top = pad,
+                                       .pad_bottom = pad,
+                                       .pad_left = pad,
+                                       .pad_right = pad};
+    if (kt > 1) {
+        op.args.conv3d.past = FILLED(b, dtype, kt - 1, height, width, in);
+    }
+    return op;
+}
+
+static operation channel_norm(bench *b, sky_dtype dtype, int64_t rows, int64_t channels)
+{
+    operation op = {.name = "channel_norm", .run = run_channel_norm};
+    op.y = FILLED(b, dtype, rows, channels);
+    op.bytes = 2.0 * (double)sky_tensor_bytes(&op.y);
+    op.args.channel_norm = (sky_channel_norm_args){
+        .y = op.y, .x = FILLED(b, dtype, rows, channels), .gamma = FILLED(b, SKY_F32, channels), .silu = true};
+    return op;
+}
+
+static operation modulate(bench *b, sky_dtype dtype, int64_t rows, int64_t cols)
+{
+    operation op = {.name = "modulate", .run = run_layer_norm_modulate};
+    op.y = FILLED(b, dtype, rows, cols);
+    op.args.modulate = (sky_layer_norm_modulate_args){.y = op.y,
+                                                      .x = FILLED(b, SKY_F32, rows, cols),
+                                                      .shift = FILLED(b, SKY_F32, 1, cols),
+                                                      .scale = FILLED(b, SKY_F32, 1, cols),
+                                                      .rows_per_group = rows,
+                                                      .eps = 1e-6F};
+    op.bytes = (double)(sky_tensor_bytes(&op.y) + sky_tensor_bytes(&op.args.modulate.x));
+    return op;
+}
+
+static operation qk_norm_rope(bench *b, sky_dtype dtype, int64_t rows, int64_t heads, int64_t dim)
+{
+    operation op = {.name = "qk_norm_rope", .run = run_qk_norm_rope};
+    op.y = FILLED(b, dtype, rows, heads * dim);
+    op.bytes = 2.0 * (double)sky_tensor_bytes(&op.y);
+    op.args.rope = (sky_qk_norm_rope_args){.y = op.y,
+                                           .x = FILLED(b, dtype, rows, heads * dim),
+                                           .weight = FILLED(b, SKY_F32, heads * dim),
+                                           .freqs = FILLED(b, SKY_F32, rows, dim / 2, 2),
+                                           .eps = 1e-6F};
+    return op;
+}
+
+static operation gelu(bench *b, sky_dtype dtype, int64_t rows, int64_t cols)
+{
+    operation op = {.name = "gelu_tanh", .run = run_activation};
+    op.y = FILLED(b, dtype, rows, cols);
+    op.bytes = 2.0 * (double)sky_tensor_bytes(&op.y);
+    op.args.activation = (sky_activation_args){.y = op.y, .x = FILLED(b, dtype, rows, cols), .kind = SKY_GELU_TANH};
+    return op;
+}
+
+static operation gate_residual(bench *b, sky_dtype dtype, int64_t rows, int64_t cols)
+{
+    operation op = {.name = "gate_residual", .run = run_gate_residual};
+    op.y = FILLED(b, SKY_F32, rows, cols);
+    op.args.gate = (sky_gate_residual_args){
+        .x = op.y, .y = FILLED(b, dtype, rows, cols), .gate = FILLED(b, SKY_F32, 1, cols), .rows_per_group = rows};
+    op.bytes = 2.0 * (double)sky_tensor_bytes(&op.y) + (double)sky_tensor_bytes(&op.args.gate.y);
+    return op;
+}
+
+static float element(const sky_tensor *t, int64_t i)
+{
+    return t->dtype == SKY_F32 ? ((const float *)t->data)[i] : sky_bf16_to_f32(((const uint16_t *)t->data)[i]);
+}
+
+/* Runs op here and on the reference from the same start; ends the program where they differ. */
+static void verify(bench *b, operation op)
+{
+    const size_t bytes = sky_tensor_bytes(&op.y);
+    const sky_ctx fast = b->ctx;
+    sky_ctx slow = b->ctx;
+    slow.backend = sky_backend_ref();
+    slow.device = NULL;
+    sky_tensor want = op.y;
+    sky_tensor start = op.y;
+    check(sky_arena_tensor(b->ctx.arena, &want));
+    check(sky_arena_tensor(b->ctx.arena, &start));
+    memcpy(start.data, op.y.data, bytes);
+    check(op.run(&slow, &op));
+    memcpy(want.data, op.y.data, bytes);
+    memcpy(op.y.data, start.data, bytes);
+    b->ctx = fast;
+    check(op.run(&b->ctx, &op));
+
+    double off = 0.0;
+    double norm = 0.0;
+    for (int64_t i = 0; i < sky_tensor_len(&want); i++) {
+        const double w = element(&want, i);
+        const double d = element(&op.y, i) - w;
+        off += d * d;
+        norm += w * w;
+    }
+    const double tolerance = op.y.dtype == SKY_F32 ? 2e-6 : 4e-3;
+    if (!(sqrt(off / norm) <= tolerance)) {
+        fprintf(stderr, "bench-ops: %s is off by %.3g of the reference, want %.3g; not timing a wrong result\n",
+                op.name, sqrt(off / norm), tolerance);
+        exit(70);
+    }
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a;
+    const double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median seconds of one run. */
+static double measure(bench *b, const operation *op)
+{
+    check(op->run(&b->ctx, op));
+    const double start = now();
+    int count = 0;
+    do {
+        const double begin = now();
+        check(op->run(&b->ctx, op));
+        b->runs[count++] = now() - begin;
+    } while (count < MAX_RUNS && (count < 3 || now() - start < b->seconds));
+    qsort(b->runs, (size_t)count, sizeof b->runs[0], by_value);
+    return b->runs[count / 2];
+}
+
+static void report(bench *b, const operation *op, const char *shape)
+{
+    const double seconds = measure(b, op);
+    const double rate = (op->flops > 0.0 ? op->flops : op->bytes) / seconds * 1e-9;
+    const char *unit = op->flops > 0.0 ? "GFLOP/s" : "GB/s";
+    const double share = rate / (op->flops > 0.0 ? b->peak_gflops : b->peak_gbytes);
+    printf("%-14s %-5s %-34s %10.3f ms %9.1f %-7s %5.0f %%\n", op->name, sky_dtype_name(op->y.dtype), shape,
+           seconds * 1e3, rate, unit, share * 100.0);
+    fflush(stdout);
+    json_array_append_new(b->rows, json_pack("{s:s, s:s, s:s, s:f, s:f, s:s, s:f}", "op", op->name, "dtype",
+                                             sky_dtype_name(op->y.dtype), "shape", shape, "ms", seconds * 1e3, "rate",
+                                             rate, "unit", unit, "share", share));
+}
+
+/* Makes, times and forgets one operation. */
+#define ROW(b, shape, make)                                          \
+    do {                                                             \
+        if ((b)->only == NULL || strstr(#make, (b)->only) != NULL) { \
+            const size_t mark_ = sky_arena_mark((b)->ctx.arena);     \
+            const operation op_ = make;                              \
+            report(b, &op_, shape);                                  \
+            sky_arena_release((b)->ctx.arena, mark_);                \
+        }                                                            \
+    } while (0)
+
+static void verify_all(bench *b)
+{
+    const size_t mark = sky_arena_mark(b->ctx.arena);
+    for (int i = 0; i < 2; i++) {
+        const sky_dtype dtype = i == 0 ? SKY_F32 : SKY_BF16;
+        verify(b, linear(b, dtype, 131, 70, 300));
+        verify(b, attention(b, dtype, 70, 150, 2, 40));
+        verify(b, conv(b, dtype, 2, 5, 45, 18, 20, 3, 3));
+        verify(b, conv(b, dtype, 2, 5, 9, 18, 20, 1, 1));
+        verify(b, channel_norm(b, dtype, 33, 48));
+        verify(b, modulate(b, dtype, 33, 260));
+        verify(b, qk_norm_rope(b, dtype, 33, 3, 20));
+        verify(b, gelu(b, dtype, 33, 70));
+        verify(b, gate_residual(b, dtype, 33, 70));
+    }
+    sky_arena_release(b->ctx.arena, mark);
+}
+
+/* What this machine can do on these threads: one large product, and one large copy by the calling thread. */
+static void measure_peaks(bench *b)
+{
+    const size_t mark = sky_arena_mark(b->ctx.arena);
+    const operation large = linear(b, SKY_F32, 1024, 2048, 1024);
+    b->peak_gflops = large.flops / measure(b, &large) * 1e-9;
+    const size_t bytes = (size_t)128 << 20;
+    void *from = NULL;
+    void *to = NULL;
+    check(sky_arena_alloc(b->ctx.arena, bytes, &from));
+    check(sky_arena_alloc(b->ctx.arena, bytes, &to));
+    memset(from, 1, bytes);
+    memset(to, 1, bytes);
+    double best = INFINITY;
+    for (int i = 0; i < 5; i++) {
+        const double begin = now();
+        memcpy(to, from, bytes);
+        best = fmin(best, now() - begin);
+    }
+    b->peak_gbytes = 2.0 * (double)bytes / best * 1e-9;
+    sky_arena_release(b->ctx.arena, mark);
+}
+
+/* dim 256, ffn_dim 768, 4 heads, 540 tokens; VAE of width 16 at 96 x 160 pixels. */
+static void small_model(bench *b, sky_dtype dtype)
+{
+    ROW(b, "540 x 256 x 256", linear(b, dtype, 540, 256, 256));
+    ROW(b, "540 x 768 x 256", linear(b, dtype, 540, 768, 256));
+    ROW(b, "540 x 256 x 768", linear(b, dtype, 540, 256, 768));
+    ROW(b, "1 x 1536 x 256", linear(b, dtype, 1, 1536, 256));
+    ROW(b, "540 x 540, 4 heads of 64", attention(b, dtype, 540, 540, 4, 64));
+    ROW(b, "540 x 64, 4 heads of 64", attention(b, dtype, 540, 64, 4, 64));
+    ROW(b, "240 x 240, 1 head of 64", attention(b, dtype, 240, 240, 1, 64));
+    ROW(b, "540 x 256", modulate(b, dtype, 540, 256));
+    ROW(b, "540 x 4 x 64", qk_norm_rope(b, dtype, 540, 4, 64));
+    ROW(b, "540 x 768", gelu(b, dtype, 540, 768));
+    ROW(b, "540 x 256", gate_residual(b, dtype, 540, 256));
+    ROW(b, "1 x 12 x 20, 64 to 64, 3x3x3", conv(b, dtype, 1, 12, 20, 64, 64, 3, 3));
+    ROW(b, "2 x 24 x 40, 64 to 64, 3x3x3", conv(b, dtype, 2, 24, 40, 64, 64, 3, 3));
+    ROW(b, "4 x 48 x 80, 32 to 32, 3x3x3", conv(b, dtype, 4, 48, 80, 32, 32, 3, 3));
+    ROW(b, "4 x 96 x 160, 16 to 16, 3x3x3", conv(b, dtype, 4, 96, 160, 16, 16, 3, 3));
+    ROW(b, "4 x 96 x 160, 32 to 16, 1x3x3", conv(b, dtype, 4, 96, 160, 32, 16, 1, 3));
+    ROW(b, "4 x 96 x 160, 16 to 3, 3x3x3", conv(b, dtype, 4, 96, 160, 16, 3, 3, 3));
+    ROW(b, "2 x 24 x 40, 32 to 64, 1x1x1", conv(b, dtype, 2, 24, 40, 32, 64, 1, 1));
+    ROW(b, "4 x 96 x 160 x 16, silu", channel_norm(b, dtype, 4 * 96 * 160, 16));
+    ROW(b, "4 x 48 x 80 x 32, silu", channel_norm(b, dtype, 4 * 48 * 80, 32));
+}
+
+/* A slice of the 14B model: dim 5120, ffn_dim 13824; VAE of width 96. */
+static void large_model(bench *b, sky_dtype dtype)
+{
+    ROW(b, "128 x 5120 x 5120", linear(b, dtype, 128, 5120, 5120));
+    ROW(b, "1024 x 5120 x 5120", linear(b, dtype, 1024, 5120, 5120));
+    ROW(b, "1024 x 13824 x 5120", linear(b, dtype, 1024, 13824, 5120));
+    ROW(b, "1024 x 5120 x 13824", linear(b, dtype, 1024, 5120, 13824));
+    ROW(b, "1024 x 4096, 2 heads of 128", attention(b, dtype, 1024, 4096, 2, 128));
+    ROW(b, "512 x 4080, 1 head of 384", attention(b, dtype, 512, 4080, 1, 384));
+    ROW(b, "1024 x 5120", modulate(b, dtype, 1024, 5120));
+    ROW(b, "1024 x 40 x 128", qk_norm_rope(b, dtype, 1024, 40, 128));
+    ROW(b, "1024 x 13824", gelu(b, dtype, 1024, 13824));
+    ROW(b, "1024 x 5120", gate_residual(b, dtype, 1024, 5120));
+    ROW(b, "1 x 68 x 120, 96 to 96, 3x3x3", conv(b, dtype, 1, 68, 120, 96, 96, 3, 3));
+    ROW(b, "1 x 68 x 120, 192 to 192, 3x3x3", conv(b, dtype, 1, 68, 120, 192, 192, 3, 3));
+    ROW(b, "1 x 68 x 120, 384 to 384, 3x3x3", conv(b, dtype, 1, 68, 120, 384, 384, 3, 3));
+    ROW(b, "1 x 68 x 120, 384 to 768, 3x1x1", conv(b, dtype, 1, 68, 120, 384, 768, 3, 1));
+    ROW(b, "68 x 120 x 96, silu", channel_norm(b, dtype, 68 * 120, 96));
+}
+
+static int usage(const char *what)
+{
+    fprintf(
+        stderr,
+        "bench-ops: %s\nusage: bench-ops [--threads N] [--isa NAME] [--only TEXT] [--repeat SECONDS] [--json FILE]\n",
+        what);
+    return 64;
+}
+
+int main(int argc, char **argv)
+{
+    static bench b = {.seconds = 0.2};
+    int num_threads = 1;
+    const char *isa = NULL;
+    const char *json_path = NULL;
+    for (int i = 1; i < argc; i += 2) {
+        if (i + 1 == argc) {
+            return usage("an option lacks its value");
+        } else if (strcmp(argv[i], "--threads") == 0) {
+            num_threads = (int)strtol(argv[i + 1], NULL, 10);
+        } else if (strcmp(argv[i], "--isa") == 0) {
+            isa = argv[i + 1];
+        } else if (strcmp(argv[i], "--only") == 0) {
+            b.only = argv[i + 1];
+        } else if (strcmp(argv[i], "--repeat") == 0) {
+            b.seconds = strtod(argv[i + 1], NULL);
+        } else if (strcmp(argv[i], "--json") == 0) {
+            json_path = argv[i + 1];
+        } else {
+            return usage(argv[i]);
+        }
+    }
+
+    const size_t arena_bytes = (size_t)1 << 30;
+    void *block = NULL;
+    sky_arena arena;
+    b.ctx = (sky_ctx){.backend = sky_backend_cpu(), .arena = &arena};
+    check(sky_cpu_device_create(num_threads, &b.ctx.device));
+    if (isa != NULL) {
+        check(sky_cpu_device_set_isa(b.ctx.device, isa));
+    }
+    check(b.ctx.backend->alloc(b.ctx.device, arena_bytes, &block));
+    sky_arena_init(&arena, block, arena_bytes);
+    b.rows = json_array();
+
+    verify_all(&b);
+    measure_peaks(&b);
+    printf("%d thread%s, instruction set %s; peak %.1f GFLOP/s, copy %.1f GB/s\n", num_threads,
+           num_threads == 1 ? "" : "s", sky_cpu_device_isa(b.ctx.device), b.peak_gflops, b.peak_gbytes);
+    small_model(&b, SKY_F32);
+    small_model(&b, SKY_BF16);
+    large_model(&b, SKY_F32);
+    large_model(&b, SKY_BF16);
+
+    int exit_code = 0;
+    if (json_path != NULL) {
+        json_t *all =
+            json_pack("{s:i, s:s, s:f, s:f, s:O}", "threads", num_threads, "isa", sky_cpu_device_isa(b.ctx.device),
+                      "peak_gflops", b.peak_gflops, "copy_gbytes", b.peak_gbytes, "rows", b.rows);
+        if (all == NULL || json_dump_file(all, json_path, JSON_INDENT(1)) != 0) {
+            fprintf(stderr, "bench-ops: %s: cannot be written\n", json_path);
+            exit_code = 74;
+        }
+        json_decref(all);
+    }
+    json_decref(b.rows);
+    b.ctx.backend->free(b.ctx.device, block);
+    sky_cpu_device_destroy(&b.ctx.device);
+    return exit_code;
+}
