@@ -4,7 +4,9 @@
  */
 #include "base/file.h"
 #include "build_info.h"
+#include "media/video.h"
 #include "model/text_clean.h"
+#include "model/text_encoder.h"
 #include "model/tokenizer.h"
 #include "options.h"
 #include "report.h"

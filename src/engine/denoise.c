@@ -125,6 +125,17 @@ static sky_status plan_loop(sky_ctx *ctx, render *r, loop *l)
     return SKY_OK;
 }
 
+/* Shows what goes into a step; costs a copy to the host where somebody looks, and nothing else. Fails alone. */
+static sky_status observe_latents(sky_ctx *ctx, render *r, loop *l, int step)
+{
+    const sky_engine_observer *observer = r->engine->config.observer;
+    if (observer == NULL || observer->latents == NULL) {
+        return SKY_OK;
+    }
+    SKY_TRY(sky_ctx_download(ctx, l->staging, &l->latents));
+    return observer->latents(observer->user, step, l->staging, render_latents_len(r));
+}
+
 static sky_status run_loop(sky_ctx *ctx, render *r, void *arg)
 {
     loop *l = arg;
@@ -138,7 +149,11 @@ static sky_status run_loop(sky_ctx *ctx, render *r, void *arg)
     render_progress(r, SKY_PHASE_DENOISE, 0, (uint64_t)num_steps);
     for (int step = 0; step < num_steps; step++) {
         const double start = sky_seconds_now();
-        if (st == SKY_OK) { /* a rank whose solver failed waits for the others here */
+        /* A rank whose solver failed in the step before does no work and meets the others below. */
+        if (st == SKY_OK) {
+            st = observe_latents(ctx, r, l, step);
+        }
+        if (st == SKY_OK) {
             st = run_own_branches(ctx, r, l, step);
         }
         st = sky_group_agree(group, st);
@@ -148,8 +163,13 @@ static sky_status run_loop(sky_ctx *ctx, render *r, void *arg)
         l->step_seconds[step] = sky_seconds_now() - start;
         render_progress(r, SKY_PHASE_DENOISE, (uint64_t)step + 1, (uint64_t)num_steps);
     }
-    SKY_TRY(st);
-    return sky_ctx_download(ctx, r->latents, &l->latents);
+    if (st == SKY_OK) {
+        st = observe_latents(ctx, r, l, num_steps);
+    }
+    if (st == SKY_OK) {
+        st = sky_ctx_download(ctx, r->latents, &l->latents);
+    }
+    return sky_group_agree(group, st);
 }
 
 static int compare_doubles(const void *a, const void *b)

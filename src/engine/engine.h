@@ -22,12 +22,24 @@
 
 typedef struct sky_engine sky_engine;
 
+/*
+ * A look at what a render makes, on every rank. Each function may be NULL; a status other than SKY_OK ends the render with
+ * it. latents [16, F, H, W]: what goes into step `step`; with step = inference_steps what the decoder is given.
+ * frames [num_frames, height, width, 3]: rank 0 only.
+ */
+typedef struct sky_engine_observer {
+    sky_status (*latents)(void *user, int step, const float *latents, int64_t len);
+    sky_status (*frames)(void *user, const uint8_t *frames, int64_t len);
+    void *user;
+} sky_engine_observer;
+
 typedef struct sky_engine_config {
     const sky_backend *backend; /* with its device, as everything here: borrowed, outlives the engine */
     void *device;
     sky_group *group;
-    const sky_log *log;           /* may be NULL */
-    const sky_progress *progress; /* may be NULL */
+    const sky_log *log;                  /* may be NULL */
+    const sky_progress *progress;        /* may be NULL */
+    const sky_engine_observer *observer; /* may be NULL */
 } sky_engine_config;
 
 typedef struct sky_result {

@@ -212,6 +212,16 @@ done:
     return st;
 }
 
+static sky_status observe_frames(const render *r)
+{
+    const sky_engine_observer *observer = r->engine->config.observer;
+    if (observer == NULL || observer->frames == NULL) {
+        return SKY_OK;
+    }
+    return observer->frames(observer->user, r->frames,
+                            r->settings->num_frames * r->settings->height * r->settings->width * 3);
+}
+
 /* Rank 0 alone. */
 static sky_status write_video(render *r)
 {
@@ -248,6 +258,9 @@ static sky_status run_stages(render *r)
     sky_status st = SKY_OK;
     if (sky_group_rank(group) == 0) {
         st = decode(r);
+        if (st == SKY_OK) {
+            st = observe_frames(r);
+        }
         if (st == SKY_OK) {
             st = write_video(r);
         }

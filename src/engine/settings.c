@@ -1,5 +1,7 @@
 #include "engine/settings.h"
 
+#include "model/text_clean.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -111,6 +113,15 @@ static sky_status check_range(const char *flag, double value, double least, doub
     return sky_fail(SKY_ERR_USAGE, "%s %g: want %g to %g", flag, value, least, most);
 }
 
+/* Text that the tokenizer will take: found out before minutes of loading. */
+static sky_status check_text(const char *flag, const char *text)
+{
+    char *clean = NULL;
+    SKY_TRY(sky_fail_in(sky_text_clean(text, &clean), "%s", flag));
+    free(clean);
+    return SKY_OK;
+}
+
 sky_status sky_settings_check(const sky_settings *s)
 {
     if (s->model_path == NULL || s->model_path[0] == '\0') {
@@ -123,6 +134,8 @@ sky_status sky_settings_check(const sky_settings *s)
         return sky_fail(SKY_ERR_USAGE, "--height and --width go together: %s is missing",
                         s->height == 0 ? "--height" : "--width");
     }
+    SKY_TRY(check_text("--prompt", s->prompt));
+    SKY_TRY(check_text("--negative_prompt", s->negative_prompt));
     SKY_TRY(check_size("--height", s->height));
     SKY_TRY(check_size("--width", s->width));
     SKY_TRY(check_frames(s->num_frames));
