@@ -194,6 +194,36 @@ TEST(golden_diffusers_layout)
     teardown(&f);
 }
 
+/* The bytes of the published pipeline's video from its latents: cut, not rounded, so one step off here and there. */
+TEST(golden_video)
+{
+    fixture f;
+    golden_array z, want;
+    CHECK_OK(setup(&f, CPU, ORIGINAL, SKY_F32, false));
+    CHECK(golden_read_f32("t2v.h5", "0/latents", &z));
+    CHECK(golden_read_u8("t2v.h5", "0/frames", &want));
+    const sky_tensor latents = latents_of(z.data, z.shape[1], z.shape[2], z.shape[3]);
+    size_t count;
+    unsigned char *got = decode_u8(&f, &latents, &count);
+    CHECK(count == want.count);
+    const unsigned char *bytes = want.data;
+    size_t num_off = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (abs(got[i] - bytes[i]) > 1) {
+            test_fail(__FILE__, __LINE__, "byte %zu: want %d, got %d", i, bytes[i], got[i]);
+            break;
+        }
+        num_off += got[i] != bytes[i];
+    }
+    if (num_off > count / 10000) {
+        test_fail(__FILE__, __LINE__, "%zu of %zu bytes are one step off", num_off, count);
+    }
+    free(got);
+    golden_free(&z);
+    golden_free(&want);
+    teardown(&f);
+}
+
 /* The first frames of a clip do not know how long it goes on, to the byte. */
 static void check_causal(fixture *f)
 {
