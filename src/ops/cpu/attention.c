@@ -1,5 +1,6 @@
 #include "ops/cpu/device.h"
 #include "ops/cpu/gemm.h"
+#include "ops/cpu/rows.h"
 
 /*
  * A job is a head and a stretch of queries. For each tile of keys in order: the tile's keys and values are packed once,
@@ -7,7 +8,8 @@
  * and adds the tile's share (online softmax: Milakov and Gimelshein 2018). A query's sums run over the tiles in order and
  * do not depend on which other queries share the job.
  */
-enum { TILE = 128, PIECE = SKY_ATTENTION_PIECE_ROWS, MAX_STRETCH = 512, NUM_LANES = 64 };
+enum { TILE = 128, PIECE = SKY_ATTENTION_PIECE_ROWS, MAX_STRETCH = 512, TILE_VECS = TILE / SKY_CPU_LANES };
+_Static_assert(TILE == 2 * SKY_ROW_LANES, "a tile of scores folds once into the lanes of rows.h");
 
 typedef struct attention_job {
     const sky_attention_args *args;
@@ -55,63 +57,42 @@ static buffers buffers_of(const attention_job *job, int thread)
     return b;
 }
 
-static float max_of_tile(const float *s)
-{
-    float lane[NUM_LANES];
-    for (int i = 0; i < NUM_LANES; i++) {
-        lane[i] = s[i] > s[i + NUM_LANES] ? s[i] : s[i + NUM_LANES];
-    }
-    for (int half = NUM_LANES / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) {
-            lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-        }
-    }
-    return lane[0];
-}
-
-static float sum_of_tile(const float *s)
-{
-    float lane[NUM_LANES];
-    for (int i = 0; i < NUM_LANES; i++) {
-        lane[i] = s[i] + s[i + NUM_LANES];
-    }
-    for (int half = NUM_LANES / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) {
-            lane[i] += lane[i + half];
-        }
-    }
-    return lane[0];
-}
-
 /* Scores of one query against a tile become weights; its running values move on. Scores past the last key give 0. */
-static void softmax_tile(float *restrict s, int64_t num_keys, const float *bias, float scale, float *maximum,
-                         float *total, float *restrict sum, int64_t dim)
+static void softmax_tile(float *s, int64_t num_keys, const float *bias, float scale, float *maximum, float *total,
+                         float *sum, int64_t padded_dim)
 {
+    sky_vec v[TILE_VECS];
+    sky_vec lane[SKY_ROW_VECS];
     for (int64_t i = num_keys; i < TILE; i++) {
         s[i] = -__builtin_inff();
     }
-    for (int i = 0; i < TILE; i++) {
-        s[i] *= scale;
-    }
     if (bias != NULL) {
         for (int64_t i = 0; i < num_keys; i++) {
-            s[i] += bias[i];
+            s[i] = s[i] * scale + bias[i];
         }
+        scale = 1.0F;
     }
-    const float tile_maximum = max_of_tile(s);
+    for (int i = 0; i < TILE_VECS; i++) {
+        v[i] = sky_vec_load(s + i * SKY_CPU_LANES) * sky_vec_all(scale);
+    }
+    for (int i = 0; i < SKY_ROW_VECS; i++) {
+        lane[i] = sky_vec_max(v[i], v[i + SKY_ROW_VECS]);
+    }
+    const float tile_maximum = sky_fold_max(lane);
     const float now = tile_maximum > *maximum ? tile_maximum : *maximum;
-    for (int i = 0; i < TILE; i++) {
-        s[i] = sky_exp(s[i] - now);
+    for (int i = 0; i < TILE_VECS; i++) {
+        v[i] = sky_vec_exp(v[i] - sky_vec_all(now));
+        sky_vec_store(s + i * SKY_CPU_LANES, v[i]);
     }
-    for (int64_t i = num_keys; i < TILE; i++) {
-        s[i] = 0.0F;
+    for (int i = 0; i < SKY_ROW_VECS; i++) {
+        lane[i] = v[i] + v[i + SKY_ROW_VECS];
     }
     const float shrink = sky_exp(*maximum - now);
-    *total = sky_madd(*total, shrink, sum_of_tile(s));
+    *total = sky_madd(*total, shrink, sky_fold_sum(lane));
     *maximum = now;
     if (shrink != 1.0F) {
-        for (int64_t d = 0; d < dim; d++) {
-            sum[d] *= shrink;
+        for (int64_t d = 0; d < padded_dim; d += SKY_CPU_LANES) {
+            sky_vec_store(sum + d, sky_vec_load(sum + d) * sky_vec_all(shrink));
         }
     }
 }

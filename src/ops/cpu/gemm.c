@@ -121,32 +121,70 @@ void SKY_CPU(pack)(float *dst, const void *b, sky_dtype dtype, int64_t ld, int64
     }
 }
 
+static inline sky_vec load_as_f32(const void *from, sky_dtype dtype, int64_t index)
+{
+    return dtype == SKY_F32 ? sky_vec_load((const float *)from + index)
+                            : sky_vec_load_bf16((const uint16_t *)from + index);
+}
+
+/*
+ * Turns a square of SKY_CPU_LANES around: halves of vectors change places, then quarters, and so on. After the step of
+ * distance h, bit h of row and lane have been exchanged.
+ */
+static inline __attribute__((always_inline)) void turn(sky_vec *v)
+{
+    const sky_vec_bits lane = SKY_VEC_LANE_NUMBERS;
+#pragma GCC unroll 4
+    for (uint32_t h = SKY_CPU_LANES / 2; h > 0; h /= 2) {
+        const sky_vec_bits upper = (lane & h) / h; /* 1 where bit h of the lane is set */
+        const sky_vec_bits low = lane + upper * (SKY_CPU_LANES - h);
+        const sky_vec_bits high = lane + h + upper * (SKY_CPU_LANES - h);
+#pragma GCC unroll 16
+        for (uint32_t i = 0; i < SKY_CPU_LANES; i++) {
+            if ((i & h) == 0) {
+                const sky_vec a = v[i];
+                const sky_vec b = v[i + h];
+                v[i] = __builtin_shuffle(a, b, low);
+                v[i + h] = __builtin_shuffle(a, b, high);
+            }
+        }
+    }
+}
+
+/* Columns [first, first + used) and k [k, k + count), with zeros up to the width; dst is the panel's row k. */
+static void pack_turned_slowly(float *dst, const void *b, sky_dtype dtype, int64_t ld, int64_t first, int64_t used,
+                               int64_t width, int64_t k, int64_t count)
+{
+    for (int64_t j = 0; j < width; j++) {
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t at = (first + j) * ld + k + i;
+            dst[i * width + j] = j >= used          ? 0.0F
+                                 : dtype == SKY_F32 ? ((const float *)b)[at]
+                                                    : sky_bf16_to_f32(((const uint16_t *)b)[at]);
+        }
+    }
+}
+
 void SKY_CPU(pack_transposed)(float *dst, const void *b, sky_dtype dtype, int64_t ld, int64_t cols, int64_t depth)
 {
-    enum { GROUP = 16 }; /* of k: a column's run of one cache line */
-    float run[GROUP];
     for (int64_t first = 0; first < cols; first += SKY_PANEL_COLS) {
         const int64_t width = sky_panel_width(cols, first);
         const int64_t used = sky_min_i64(width, cols - first);
-        for (int64_t k = 0; k < depth; k += GROUP) {
-            const int64_t count = sky_min_i64(GROUP, depth - k);
-            for (int64_t j = 0; j < used; j++) {
-                const int64_t at = (first + j) * ld + k;
-                const float *from = (const float *)b + at;
-                if (dtype != SKY_F32) {
-                    sky_widen(run, (const uint16_t *)b + at, count);
-                    from = run;
+        const bool whole = used == width;
+        int64_t k = 0;
+        for (; whole && k + SKY_CPU_LANES <= depth; k += SKY_CPU_LANES) {
+            for (int64_t j = 0; j < width; j += SKY_CPU_LANES) {
+                sky_vec v[SKY_CPU_LANES];
+                for (int i = 0; i < SKY_CPU_LANES; i++) {
+                    v[i] = load_as_f32(b, dtype, (first + j + i) * ld + k);
                 }
-                for (int64_t i = 0; i < count; i++) {
-                    dst[(k + i) * width + j] = from[i];
-                }
-            }
-            for (int64_t i = 0; i < count; i++) {
-                for (int64_t j = used; j < width; j++) {
-                    dst[(k + i) * width + j] = 0.0F;
+                turn(v);
+                for (int i = 0; i < SKY_CPU_LANES; i++) {
+                    sky_vec_store(dst + (k + i) * width + j, v[i]);
                 }
             }
         }
+        pack_turned_slowly(dst + k * width, b, dtype, ld, first, used, width, k, depth - k);
         dst += depth * width;
     }
 }

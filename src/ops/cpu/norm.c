@@ -4,17 +4,20 @@
 
 #include <math.h>
 
-/* Rows of a norm. A bf16 row is widened into the thread's working memory, and the result is made there too. */
+/*
+ * Ops over rows. A thread takes rows_per_job rows, and of these as many at a time as stay in the L1 cache: where they are
+ * bf16 they are widened into the thread's working memory, and the result is made there too.
+ */
 typedef struct norm_job norm_job;
-typedef void (*norm_row)(const norm_job *job, int64_t row, const float *x, float *y);
+typedef void (*norm_rows)(const norm_job *job, int64_t first, int64_t count, const float *x, float *y);
 
 struct norm_job {
     const void *args;
     const sky_cpu_device *device;
     sky_tensor x, y;
     int64_t rows, cols;
-    int64_t rows_per_job;
-    norm_row row;
+    int64_t rows_per_job, rows_per_group;
+    norm_rows body;
 };
 
 static void run_rows(void *arg, int64_t index, int thread)
@@ -22,17 +25,18 @@ static void run_rows(void *arg, int64_t index, int thread)
     const norm_job *job = arg;
     float *buf = sky_cpu_work(job->device, thread);
     const int64_t end = sky_min_i64((index + 1) * job->rows_per_job, job->rows);
-    for (int64_t row = index * job->rows_per_job; row < end; row++) {
-        const int64_t at = row * job->cols;
-        const float *x = sky_read(&job->x, at, job->cols, buf);
+    for (int64_t first = index * job->rows_per_job; first < end; first += job->rows_per_group) {
+        const int64_t count = sky_min_i64(job->rows_per_group, end - first);
+        const int64_t at = first * job->cols;
+        const float *x = sky_read(&job->x, at, count * job->cols, buf);
         float *y = sky_write_to(&job->y, at, buf);
-        job->row(job, row, x, y);
-        sky_write_end(&job->y, at, job->cols, y);
+        job->body(job, first, count, x, y);
+        sky_write_end(&job->y, at, count * job->cols, y);
     }
 }
 
 static sky_status run(sky_ctx *ctx, const char *op, const void *args, const sky_tensor *x, const sky_tensor *y,
-                      norm_row row)
+                      norm_rows body)
 {
     const sky_cpu_device *device = sky_cpu_device_of(ctx);
     const int64_t cols = x->shape[x->num_dims - 1];
@@ -43,12 +47,22 @@ static sky_status run(sky_ctx *ctx, const char *op, const void *args, const sky_
         return sky_fail(SKY_ERR_UNSUPPORTED, "%s: rows of %lld do not fit the CPU backend's %d bytes a thread", op,
                         (long long)cols, SKY_CPU_THREAD_BYTES);
     }
-    norm_job job = {.args = args, .device = device, .x = *x, .y = *y, .cols = cols, .row = row};
+    norm_job job = {.args = args, .device = device, .x = *x, .y = *y, .cols = cols, .body = body};
     job.rows = sky_tensor_len(x) / cols;
     job.rows_per_job = sky_max_i64(1, SKY_CHUNK_LEN / cols);
+    job.rows_per_group = sky_max_i64(1, SKY_BLOCK_LEN / cols);
     sky_threads_for(device->threads, sky_div_up(job.rows, job.rows_per_job), run_rows, &job);
     return SKY_OK;
 }
+
+/* The loop over a group's rows around NAME_row(). */
+#define EACH_ROW(name)                                                                                   \
+    static void name##_rows(const norm_job *job, int64_t first, int64_t count, const float *x, float *y) \
+    {                                                                                                    \
+        for (int64_t i = 0; i < count; i++) {                                                            \
+            name##_row(job, first + i, x + i * job->cols, y + i * job->cols);                            \
+        }                                                                                                \
+    }
 
 static float inverse_rms(const float *x, int64_t cols, float eps)
 {
@@ -73,10 +87,12 @@ static void rms_norm_row(const norm_job *job, int64_t row, const float *x, float
     }
 }
 
+EACH_ROW(rms_norm)
+
 sky_status SKY_CPU(rms_norm)(sky_ctx *ctx, const sky_rms_norm_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, "rms_norm", args, &args->x, &args->y, rms_norm_row);
+    return run(ctx, "rms_norm", args, &args->x, &args->y, rms_norm_rows);
 }
 
 /* Mean and 1 / sqrt(var + eps). */
@@ -100,10 +116,12 @@ static void layer_norm_row(const norm_job *job, int64_t row, const float *x, flo
     }
 }
 
+EACH_ROW(layer_norm)
+
 sky_status SKY_CPU(layer_norm)(sky_ctx *ctx, const sky_layer_norm_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, "layer_norm", args, &args->x, &args->y, layer_norm_row);
+    return run(ctx, "layer_norm", args, &args->x, &args->y, layer_norm_rows);
 }
 
 static void layer_norm_modulate_row(const norm_job *job, int64_t row, const float *x, float *y)
@@ -120,10 +138,12 @@ static void layer_norm_modulate_row(const norm_job *job, int64_t row, const floa
     }
 }
 
+EACH_ROW(layer_norm_modulate)
+
 sky_status SKY_CPU(layer_norm_modulate)(sky_ctx *ctx, const sky_layer_norm_modulate_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, "layer_norm_modulate", args, &args->x, &args->y, layer_norm_modulate_row);
+    return run(ctx, "layer_norm_modulate", args, &args->x, &args->y, layer_norm_modulate_rows);
 }
 
 static void channel_norm_row(const norm_job *job, int64_t row, const float *x, float *y)
@@ -133,23 +153,23 @@ static void channel_norm_row(const norm_job *job, int64_t row, const float *x, f
     const float *gamma = args->gamma.data;
     const float norm = sqrtf(sky_row_sum_squares(x, job->cols, 0.0F));
     const float factor = sqrtf((float)job->cols) / (norm < 1e-12F ? 1e-12F : norm);
-    if (args->silu) {
-#pragma GCC ivdep
-        for (int64_t i = 0; i < job->cols; i++) {
-            y[i] = sky_silu(x[i] * factor * gamma[i]);
-        }
-        return;
+    int64_t i = 0; /* whole vectors by hand: rows are short, and there are millions of them */
+    for (; i + SKY_CPU_LANES <= job->cols; i += SKY_CPU_LANES) {
+        const sky_vec z = sky_vec_load(x + i) * sky_vec_all(factor) * sky_vec_load(gamma + i);
+        sky_vec_store(y + i, args->silu ? sky_vec_silu(z) : z);
     }
-#pragma GCC ivdep
-    for (int64_t i = 0; i < job->cols; i++) {
-        y[i] = x[i] * factor * gamma[i];
+    for (; i < job->cols; i++) {
+        const float z = x[i] * factor * gamma[i];
+        y[i] = args->silu ? sky_silu(z) : z;
     }
 }
+
+EACH_ROW(channel_norm)
 
 sky_status SKY_CPU(channel_norm)(sky_ctx *ctx, const sky_channel_norm_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, "channel_norm", args, &args->x, &args->y, channel_norm_row);
+    return run(ctx, "channel_norm", args, &args->x, &args->y, channel_norm_rows);
 }
 
 /* Neighbours form a pair; freqs [dim / 2, 2] holds cos and sin. x may be y. */
@@ -174,10 +194,12 @@ static void rope_row(const norm_job *job, int64_t row, const float *x, float *y)
     rotate(x, freqs, y, job->cols);
 }
 
+EACH_ROW(rope)
+
 sky_status SKY_CPU(rope)(sky_ctx *ctx, const sky_rope_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, "rope", args, &args->x, &args->y, rope_row);
+    return run(ctx, "rope", args, &args->x, &args->y, rope_rows);
 }
 
 static void qk_norm_rope_row(const norm_job *job, int64_t row, const float *x, float *y)
@@ -196,8 +218,10 @@ static void qk_norm_rope_row(const norm_job *job, int64_t row, const float *x, f
     }
 }
 
+EACH_ROW(qk_norm_rope)
+
 sky_status SKY_CPU(qk_norm_rope)(sky_ctx *ctx, const sky_qk_norm_rope_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, "qk_norm_rope", args, &args->x, &args->y, qk_norm_rope_row);
+    return run(ctx, "qk_norm_rope", args, &args->x, &args->y, qk_norm_rope_rows);
 }

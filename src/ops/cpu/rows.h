@@ -9,47 +9,99 @@
 /* Sums are kept in 64 lanes (element i in lane i mod 64), which are then folded in halves. */
 enum { SKY_ROW_LANES = 64 };
 
-static inline float sky_fold_lanes(float *lane)
+enum { SKY_ROW_VECS = SKY_ROW_LANES / SKY_CPU_LANES };
+
+static inline float sky_fold_sum(sky_vec *v)
 {
-    for (int half = SKY_ROW_LANES / 2; half > 0; half /= 2) {
+    for (int half = SKY_ROW_VECS / 2; half > 0; half /= 2) {
         for (int i = 0; i < half; i++) {
-            lane[i] += lane[i + half];
+            v[i] += v[i + half];
         }
     }
-    return lane[0];
+    sky_vec sum = v[0];
+#pragma GCC unroll 4
+    for (uint32_t half = SKY_CPU_LANES / 2; half > 0; half /= 2) {
+        sum += sky_vec_swap(sum, half);
+    }
+    return sum[0];
+}
+
+static inline float sky_fold_max(sky_vec *v)
+{
+    for (int half = SKY_ROW_VECS / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; i++) {
+            v[i] = sky_vec_max(v[i], v[i + half]);
+        }
+    }
+    sky_vec max = v[0];
+#pragma GCC unroll 4
+    for (uint32_t half = SKY_CPU_LANES / 2; half > 0; half /= 2) {
+        max = sky_vec_max(max, sky_vec_swap(max, half));
+    }
+    return max[0];
+}
+
+/* 64 elements, one to a lane. */
+static inline void sky_lanes_add(sky_vec *lane, const float *x)
+{
+    for (int v = 0; v < SKY_ROW_VECS; v++) {
+        lane[v] += sky_vec_load(x + v * SKY_CPU_LANES);
+    }
+}
+
+static inline void sky_lanes_add_squares(sky_vec *lane, const float *x, sky_vec mean)
+{
+    for (int v = 0; v < SKY_ROW_VECS; v++) {
+        const sky_vec d = sky_vec_load(x + v * SKY_CPU_LANES) - mean;
+        lane[v] = sky_vec_madd(d, d, lane[v]);
+    }
+}
+
+/* The last len elements of a row and fill behind them. */
+static inline void sky_row_tail(float *tail, const float *x, int64_t len, float fill)
+{
+    for (int64_t i = 0; i < SKY_ROW_LANES; i++) {
+        tail[i] = fill;
+    }
+    memcpy(tail, x, (size_t)len * sizeof *tail);
 }
 
 static inline float sky_row_sum(const float *x, int64_t len)
 {
-    float lane[SKY_ROW_LANES] = {0};
+    sky_vec lane[SKY_ROW_VECS] = {0};
     int64_t i = 0;
     for (; i + SKY_ROW_LANES <= len; i += SKY_ROW_LANES) {
-        for (int l = 0; l < SKY_ROW_LANES; l++) {
-            lane[l] += x[i + l];
-        }
+        sky_lanes_add(lane, x + i);
     }
-    for (int l = 0; i + l < len; l++) {
-        lane[l] += x[i + l];
+    if (i < len) {
+        float tail[SKY_ROW_LANES];
+        sky_row_tail(tail, x + i, len - i, 0.0F);
+        sky_lanes_add(lane, tail);
     }
-    return sky_fold_lanes(lane);
+    return sky_fold_sum(lane);
 }
 
 /* sum (x - mean)^2 */
 static inline float sky_row_sum_squares(const float *x, int64_t len, float mean)
 {
-    float lane[SKY_ROW_LANES] = {0};
+    const sky_vec all = sky_vec_all(mean);
+    sky_vec lane[SKY_ROW_VECS] = {0};
     int64_t i = 0;
     for (; i + SKY_ROW_LANES <= len; i += SKY_ROW_LANES) {
-        for (int l = 0; l < SKY_ROW_LANES; l++) {
-            const float d = x[i + l] - mean;
-            lane[l] = sky_madd(d, d, lane[l]);
-        }
+        sky_lanes_add_squares(lane, x + i, all);
     }
-    for (int l = 0; i + l < len; l++) {
-        const float d = x[i + l] - mean;
-        lane[l] = sky_madd(d, d, lane[l]);
+    int v = 0;
+    for (; i + SKY_CPU_LANES <= len; i += SKY_CPU_LANES, v++) {
+        const sky_vec d = sky_vec_load(x + i) - all;
+        lane[v] = sky_vec_madd(d, d, lane[v]);
     }
-    return sky_fold_lanes(lane);
+    if (i < len) {
+        float tail[SKY_ROW_LANES];
+        sky_row_tail(tail, x + i, len - i, mean);
+        const sky_vec d = sky_vec_load(tail) - all;
+        lane[v] = sky_vec_madd(d, d, lane[v]);
+    }
+    return sky_fold_sum(lane);
 }
 
 #endif

@@ -9,18 +9,40 @@
 
 #include <stdint.h>
 #include <string.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
+/* The tile of a matrix product is up to SKY_CPU_MAX_VECS vectors across: what the number of registers allows. */
 #if defined(__AVX512F__)
+#define SKY_CPU_VEC_BYTES 64
+#define SKY_VEC_LANE_NUMBERS                                 \
+    {                                                        \
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 \
+    }
 enum { SKY_CPU_LANES = 16, SKY_CPU_MAX_VECS = 4 };
 #elif defined(__AVX2__)
+#define SKY_CPU_VEC_BYTES 32
+#define SKY_VEC_LANE_NUMBERS   \
+    {                          \
+        0, 1, 2, 3, 4, 5, 6, 7 \
+    }
 enum { SKY_CPU_LANES = 8, SKY_CPU_MAX_VECS = 2 };
 #else
+#define SKY_CPU_VEC_BYTES 16
+#define SKY_VEC_LANE_NUMBERS \
+    {                        \
+        0, 1, 2, 3           \
+    }
 enum { SKY_CPU_LANES = 4, SKY_CPU_MAX_VECS = 2 };
 #endif
 
-typedef float sky_vec __attribute__((vector_size(sizeof(float) * SKY_CPU_LANES)));
-typedef float sky_vec_unaligned
-    __attribute__((vector_size(sizeof(float) * SKY_CPU_LANES), aligned(sizeof(float)), may_alias));
+typedef float sky_vec __attribute__((vector_size(SKY_CPU_VEC_BYTES)));
+typedef uint32_t sky_vec_bits __attribute__((vector_size(SKY_CPU_VEC_BYTES)));
+typedef uint16_t sky_vec_half __attribute__((vector_size(SKY_CPU_VEC_BYTES / 2)));
+typedef uint16_t sky_vec_half_unaligned
+    __attribute__((vector_size(SKY_CPU_VEC_BYTES / 2), aligned(sizeof(uint16_t)), may_alias));
+typedef float sky_vec_unaligned __attribute__((vector_size(SKY_CPU_VEC_BYTES), aligned(sizeof(float)), may_alias));
 
 static inline sky_vec sky_vec_load(const float *from)
 {
@@ -30,6 +52,76 @@ static inline sky_vec sky_vec_load(const float *from)
 static inline void sky_vec_store(float *to, sky_vec x)
 {
     *(sky_vec_unaligned *)to = x;
+}
+
+/* Widens bf16. */
+static inline sky_vec sky_vec_load_bf16(const uint16_t *from)
+{
+    const sky_vec_half half = *(const sky_vec_half_unaligned *)from;
+    return (sky_vec)(__builtin_convertvector(half, sky_vec_bits) << 16);
+}
+
+static inline sky_vec sky_vec_all(float x)
+{
+    return x - (sky_vec){0};
+}
+
+/* In each lane: a > b ? a : b, a < b ? a : b (b where one is NaN), and a * b + c rounded once where the machine can. */
+#if defined(__AVX512F__)
+static inline sky_vec sky_vec_max(sky_vec a, sky_vec b)
+{
+    return (sky_vec)_mm512_max_ps((__m512)a, (__m512)b);
+}
+static inline sky_vec sky_vec_min(sky_vec a, sky_vec b)
+{
+    return (sky_vec)_mm512_min_ps((__m512)a, (__m512)b);
+}
+static inline sky_vec sky_vec_madd(sky_vec a, sky_vec b, sky_vec c)
+{
+    return (sky_vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+#elif defined(__AVX2__)
+static inline sky_vec sky_vec_max(sky_vec a, sky_vec b)
+{
+    return (sky_vec)_mm256_max_ps((__m256)a, (__m256)b);
+}
+static inline sky_vec sky_vec_min(sky_vec a, sky_vec b)
+{
+    return (sky_vec)_mm256_min_ps((__m256)a, (__m256)b);
+}
+static inline sky_vec sky_vec_madd(sky_vec a, sky_vec b, sky_vec c)
+{
+    return (sky_vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+#else
+static inline sky_vec sky_vec_max(sky_vec a, sky_vec b)
+{
+    const sky_vec_bits mask = (sky_vec_bits)(a > b);
+    return (sky_vec)((mask & (sky_vec_bits)a) | (~mask & (sky_vec_bits)b));
+}
+static inline sky_vec sky_vec_min(sky_vec a, sky_vec b)
+{
+    const sky_vec_bits mask = (sky_vec_bits)(a < b);
+    return (sky_vec)((mask & (sky_vec_bits)a) | (~mask & (sky_vec_bits)b));
+}
+static inline sky_vec sky_vec_madd(sky_vec a, sky_vec b, sky_vec c)
+{
+#if defined(__ARM_FEATURE_FMA)
+    for (int i = 0; i < SKY_CPU_LANES; i++) {
+        c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    }
+    return c;
+#else
+    return a * b + c;
+#endif
+}
+#endif
+
+/* Lanes i and i ^ step change places. */
+static inline sky_vec sky_vec_swap(sky_vec x, uint32_t step)
+{
+    const sky_vec_bits lane = SKY_VEC_LANE_NUMBERS;
+    return __builtin_shuffle(x, lane ^ step);
 }
 
 /* a * b + c, rounded once where the machine can. */
@@ -77,6 +169,31 @@ static inline float sky_exp(float x)
     p = sky_madd(p, r, 5.0000001201e-1F);
     p = sky_madd(p, r * r, r) + 1.0F;
     return p * sky_bits_float((sky_float_bits(shifted) << 23) + 0x3f800000U);
+}
+
+/* sky_exp() in each lane, to the same bits. */
+static inline sky_vec sky_vec_exp(sky_vec x)
+{
+    const sky_vec magic = sky_vec_all(12582912.0F);
+    x = sky_vec_max(sky_vec_all(-87.0F), x);
+    x = sky_vec_min(sky_vec_all(88.0F), x);
+    const sky_vec shifted = sky_vec_madd(x, sky_vec_all(1.44269504088896341F), magic);
+    const sky_vec n = shifted - magic;
+    sky_vec r = sky_vec_madd(n, sky_vec_all(-0.693359375F), x);
+    r = sky_vec_madd(n, sky_vec_all(2.12194440e-4F), r);
+    sky_vec p = sky_vec_all(1.9875691500e-4F);
+    p = sky_vec_madd(p, r, sky_vec_all(1.3981999507e-3F));
+    p = sky_vec_madd(p, r, sky_vec_all(8.3334519073e-3F));
+    p = sky_vec_madd(p, r, sky_vec_all(4.1665795894e-2F));
+    p = sky_vec_madd(p, r, sky_vec_all(1.6666665459e-1F));
+    p = sky_vec_madd(p, r, sky_vec_all(5.0000001201e-1F));
+    p = sky_vec_madd(p, r * r, r) + sky_vec_all(1.0F);
+    return p * (sky_vec)(((sky_vec_bits)shifted << 23) + 0x3f800000U);
+}
+
+static inline sky_vec sky_vec_silu(sky_vec x)
+{
+    return x / (sky_vec_all(1.0F) + sky_vec_exp(-x));
 }
 
 /* x / (1 + exp(-x)) */
