@@ -355,7 +355,7 @@ static sky_status temp_sync(sky_output_file *file)
 {
     if (file->is_dir) {
         const int error = sky_tree_sync(file->folder_fd, file->temp_name);
-        return error == 0 ? SKY_OK : io_fail(file->temp_path, "bringing the folder to the disk", error);
+        return error == 0 ? SKY_OK : io_fail(file->final_path, "bringing the folder to the disk", error);
     }
     struct stat ours;
     struct stat named;

@@ -95,15 +95,32 @@ static int sync_tree(int parent_fd, const char *name, int depth)
     return error;
 }
 
+static void remove_tree(int parent_fd, const char *name, int depth);
+
+/* Removes what it finds in one walk; whether that was anything. */
+static bool remove_entries(DIR *entries, int depth)
+{
+    bool removed = false;
+    const struct dirent *entry;
+    while ((entry = readdir(entries)) != NULL) {
+        if (is_dot(entry->d_name)) {
+            continue;
+        }
+        if (unlinkat(dirfd(entries), entry->d_name, 0) == 0) {
+            removed = true;
+        } else {
+            remove_tree(dirfd(entries), entry->d_name, depth + 1);
+        }
+    }
+    return removed;
+}
+
 static void remove_tree(int parent_fd, const char *name, int depth)
 {
     DIR *entries = depth <= MAX_FOLDER_DEPTH ? open_entries(parent_fd, name) : NULL;
     if (entries != NULL) {
-        const struct dirent *entry;
-        while ((entry = readdir(entries)) != NULL) {
-            if (!is_dot(entry->d_name) && unlinkat(dirfd(entries), entry->d_name, 0) != 0) {
-                remove_tree(dirfd(entries), entry->d_name, depth + 1);
-            }
+        while (remove_entries(entries, depth)) {
+            rewinddir(entries); /* some file systems skip names while others go */
         }
         closedir(entries);
     }

@@ -204,7 +204,7 @@ static sky_status write_packets(mp4_writer *w)
         if (error < 0) {
             return fail(w, SKY_ERR_INTERNAL, "encoding", error);
         }
-        w->packet->duration = 1; /* frame; without it the last one would have none */
+        w->packet->duration = 1; /* frame; not every version's encoder says so */
         w->packet->stream_index = w->stream->index;
         av_packet_rescale_ts(w->packet, w->codec->time_base, w->stream->time_base);
         error = av_interleaved_write_frame(w->format, w->packet); /* takes the packet's content in any case */

@@ -326,6 +326,35 @@ static bool put_two_levels(const sky_output_file *dir)
     return put(in(temp, "a"), "aa") && mkdir(in(temp, "sub"), 0755) == 0 && put(in(temp, "sub/b"), "bb");
 }
 
+TEST(a_temporary_folder_that_was_replaced_by_a_link_is_not_followed)
+{
+    const char *folder = new_folder("swapped");
+    CHECK(mkdir(in(folder, "precious"), 0755) == 0 && put(in(folder, "precious/file"), "x"));
+    sky_output_file *dir = NULL;
+    CHECK_OK(sky_output_dir_create(in(folder, "out"), &dir));
+    CHECK(rmdir(sky_output_file_path(dir)) == 0 && symlink("precious", sky_output_file_path(dir)) == 0);
+    CHECK_STATUS(sky_output_file_commit(dir), SKY_ERR_IO);
+    sky_output_file_destroy(&dir);
+    CHECK(holds(in(folder, "precious/file"), "x"));
+}
+
+TEST(what_appears_under_the_final_name_meanwhile_is_not_replaced_unless_it_is_a_file)
+{
+    const char *folder = new_folder("meanwhile");
+    const char *path = in(folder, "out");
+    struct stat info;
+    sky_output_file *file = NULL;
+    CHECK_OK(sky_output_file_create(path, &file));
+    CHECK(mkfifo(path, 0600) == 0);
+    CHECK_STATUS(sky_output_file_commit(file), SKY_ERR_IO);
+    CHECK(stat(path, &info) == 0 && S_ISFIFO(info.st_mode));
+    CHECK(unlink(path) == 0 && mkdir(path, 0755) == 0);
+    CHECK_STATUS(sky_output_file_commit(file), SKY_ERR_IO);
+    CHECK(mentions("found a folder"));
+    sky_output_file_destroy(&file);
+    CHECK(sky_path_is_dir(path) && count_entries(folder) == 1);
+}
+
 TEST(a_folder_appears_when_committed)
 {
     const char *folder = new_folder("dirs");
@@ -335,6 +364,7 @@ TEST(a_folder_appears_when_committed)
     CHECK(sky_output_file_fd(dir) == -1);
     CHECK(put_two_levels(dir) && !sky_path_is_dir(path));
     CHECK_OK(sky_output_file_commit(dir));
+    CHECK_STATUS(sky_output_file_commit(dir), SKY_ERR_INTERNAL);
     sky_output_file_destroy(&dir);
     CHECK(holds(in(folder, "out/a"), "aa") && holds(in(folder, "out/sub/b"), "bb") && count_entries(folder) == 1);
 }

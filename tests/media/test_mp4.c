@@ -147,6 +147,23 @@ TEST(mp4_opens_again_with_the_same_frames)
     }
 }
 
+TEST(mp4_takes_a_relative_name_with_a_colon_for_a_name)
+{
+    const char *folder = clip_folder("colon");
+    sky_video video = clip_make(1, 32, 32, 0);
+    char *old = getcwd(NULL, 0);
+    CHECK(old != NULL && chdir(folder) == 0);
+    const sky_status st = sky_video_write("a:b.mp4", &video);
+    CHECK(chdir(old) == 0);
+    free(old);
+    clip_free(&video);
+    CHECK_OK(st);
+    size_t len = 0;
+    unsigned char *data = clip_read(clip_path(folder, "a:b.mp4"), &len);
+    free(data);
+    CHECK(len > 1000);
+}
+
 static size_t find(const unsigned char *data, size_t len, const char *atom)
 {
     const unsigned char *at = memmem(data, len, atom, 4);
