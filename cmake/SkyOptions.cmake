@@ -2,12 +2,16 @@
 option(SKY_TESTS "Build the tests" ON)
 option(SKY_WERROR "Treat warnings as errors (./launch/check and CI do)" OFF)
 option(SKY_BENCH "Build the benchmarks in bench/" OFF)
-option(SKY_FUZZ "Build the fuzz targets in tests/fuzz (needs clang)" OFF)
+option(SKY_FUZZ "Build the fuzz targets in tests/fuzz" OFF)
 set(SKY_SANITIZE "" CACHE STRING "Sanitizers to build with, as in -fsanitize=")
 set(SKY_CUDA AUTO CACHE STRING "CUDA backend: AUTO where nvcc is found, ON or OFF")
 set_property(CACHE SKY_CUDA PROPERTY STRINGS AUTO ON OFF)
 option(BUILD_SHARED_LIBS "Build libskyreels as a shared library" OFF)
 
+if(NOT CMAKE_C_COMPILER_ID STREQUAL "GNU")
+  message(WARNING "${CMAKE_C_COMPILER_ID} was chosen as compiler; src/ops/cpu uses vector builtins that only GCC is known "
+                  "to have. Where it fails: -DCMAKE_C_COMPILER=gcc in a new build folder.")
+endif()
 set(CMAKE_C_STANDARD 17)
 set(CMAKE_C_STANDARD_REQUIRED ON)
 set(CMAKE_C_EXTENSIONS OFF)
