@@ -8,7 +8,7 @@
  * and adds the tile's share (online softmax: Milakov and Gimelshein 2018). A query's sums run over the tiles in order and
  * do not depend on which other queries share the job.
  */
-enum { TILE = 128, PIECE = SKY_ATTENTION_PIECE_ROWS, MAX_STRETCH = 512, TILE_VECS = TILE / SKY_CPU_LANES };
+enum { TILE = 128, PIECE = SKY_ATTENTION_PIECE_ROWS, MAX_STRETCH = 1024, TILE_VECS = TILE / SKY_CPU_LANES };
 _Static_assert(TILE == 2 * SKY_ROW_LANES, "a tile of scores folds once into the lanes of rows.h");
 
 typedef struct attention_job {
@@ -195,6 +195,9 @@ sky_status SKY_CPU(attention)(sky_ctx *ctx, const sky_attention_args *args, void
            job.num_heads * sky_div_up(job.num_queries, job.stretch) < 4 * (int64_t)device->num_threads) {
         job.stretch = job.stretch / 2 / PIECE * PIECE;
     }
+    job.num_stretches = sky_div_up(job.num_queries, job.stretch);
+    job.stretch =
+        sky_div_up(sky_div_up(job.num_queries, job.num_stretches), PIECE) * PIECE; /* of nearly equal length */
     job.num_stretches = sky_div_up(job.num_queries, job.stretch);
     sky_threads_for(device->threads, job.num_heads * job.num_stretches, run_job, &job);
     return SKY_OK;

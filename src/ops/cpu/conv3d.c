@@ -100,19 +100,24 @@ static void run_strip(const conv_job *job, int64_t frame, int64_t row, int64_t f
     }
 }
 
+/* Adds the bias in place, then stores: rows of sums lie padded_outputs apart, those of y do not. */
 static void put_strip(const conv_job *job, int64_t at, int64_t count, float *sums)
 {
     const sky_tensor *y = &job->args->y;
-    const float *restrict bias = job->args->bias.data;
+    const float *bias = job->args->bias.data;
+    const int64_t outputs = job->outputs;
     for (int64_t i = 0; i < count; i++) {
-        float *const from = sums + i * job->padded_outputs;
-        float *const to = sky_write_to(y, (at + i) * job->outputs, from);
-#pragma GCC ivdep
-        for (int64_t o = 0; o < job->outputs; o++) {
+        const float *from = sums + i * job->padded_outputs;
+        float *to = sky_write_to(y, (at + i) * outputs, sums + i * outputs); /* moves rows together, from the front */
+        int64_t o = 0;
+        for (; o + SKY_CPU_LANES <= outputs; o += SKY_CPU_LANES) {
+            sky_vec_store(to + o, sky_vec_load(from + o) + sky_vec_load(bias + o));
+        }
+        for (; o < outputs; o++) {
             to[o] = from[o] + bias[o];
         }
-        sky_write_end(y, (at + i) * job->outputs, job->outputs, to);
     }
+    sky_write_end(y, at * outputs, count * outputs, sums);
 }
 
 static void strip_bounds(const conv_job *job, int64_t index, int64_t *first, int64_t *count)

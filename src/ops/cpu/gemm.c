@@ -94,10 +94,11 @@ void SKY_CPU(gemm)(const sky_gemm_a *a, int64_t rows, const sky_gemm_b *b, float
         const int64_t width = sky_panel_width(b->cols, first);
         const int64_t vecs = width / SKY_CPU_LANES;
         const float *panel = b->packed + first * b->depth + b->first_k * width;
-        const int64_t step = rows_of_tile[vecs - 1];
-        for (int64_t row = 0; row < rows; row += step) {
-            const int64_t count = sky_min_i64(step, rows - row);
+        int64_t tiles_left = sky_div_up(rows, rows_of_tile[vecs - 1]); /* of nearly equal height: a low one is slow */
+        for (int64_t row = 0; row < rows; tiles_left--) {
+            const int64_t count = sky_div_up(rows - row, tiles_left);
             tiles[vecs - 1][count - 1](a, row * a->lda, panel, c + row * ldc + first, ldc, add);
+            row += count;
         }
     }
 }

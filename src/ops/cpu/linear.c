@@ -110,6 +110,7 @@ sky_status SKY_CPU(linear)(sky_ctx *ctx, const sky_linear_args *args, void *scra
     while (job.stretch_rows > 128 && job.num_strips * sky_div_up(job.rows, job.stretch_rows) < device->num_threads) {
         job.stretch_rows /= 2;
     }
+    job.stretch_rows = sky_div_up(job.rows, sky_div_up(job.rows, job.stretch_rows)); /* of nearly equal length */
     sky_threads_for(device->threads, job.num_strips * sky_div_up(job.rows, job.stretch_rows), run_job, &job);
     return SKY_OK;
 }
