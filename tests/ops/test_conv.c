@@ -1,0 +1,280 @@
+#include "ops/rig.h"
+
+#include "support/compare.h"
+#include "support/test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct conv_params {
+    sky_dtype dtype;
+    int64_t past, frames, height, width, channels; /* P, T, H, W, C; P < 0: absent */
+    int64_t kt, kh, kw, outputs;
+    int stride_t, stride_hw;
+    int top, bottom, left, right;
+} conv_params;
+
+/* Shape of y: the number of places at which the kernel fits, counted. */
+static void output_shape(const conv_params *p, int64_t *shape)
+{
+    const int64_t past = p->past > 0 ? p->past : 0;
+    memset(shape, 0, 4 * sizeof *shape);
+    for (int64_t t = 0; t + p->kt <= past + p->frames; t += p->stride_t) {
+        shape[0]++;
+    }
+    for (int64_t i = 0; i + p->kh <= p->height + p->top + p->bottom; i += p->stride_hw) {
+        shape[1]++;
+    }
+    for (int64_t j = 0; j + p->kw <= p->width + p->left + p->right; j += p->stride_hw) {
+        shape[2]++;
+    }
+    shape[3] = p->outputs;
+}
+
+static sky_status run_conv(rig *r, const void *params, sky_tensor *out)
+{
+    const conv_params *p = params;
+    int64_t shape[4];
+    output_shape(p, shape);
+    const sky_conv3d_args args = {
+        .y = rig_output(r, p->dtype, 4, shape),
+        .x = RIG_INPUT(r, p->dtype, 1, p->frames, p->height, p->width, p->channels),
+        .past = p->past >= 0 ? RIG_INPUT(r, p->dtype, 2, p->past, p->height, p->width, p->channels) : (sky_tensor){0},
+        .weight = RIG_INPUT(r, p->dtype, 3, p->kt, p->kh, p->kw, p->channels, p->outputs),
+        .bias = RIG_INPUT(r, SKY_F32, 4, p->outputs),
+        .stride_t = p->stride_t,
+        .stride_hw = p->stride_hw,
+        .pad_top = p->top,
+        .pad_bottom = p->bottom,
+        .pad_left = p->left,
+        .pad_right = p->right,
+    };
+    *out = args.y;
+    return sky_conv3d(&r->ctx, &args);
+}
+
+/* Input of the formula: past, then x, zeros around. */
+static double padded(const conv_params *p, int64_t t, int64_t i, int64_t j, int64_t c)
+{
+    const int64_t past = p->past > 0 ? p->past : 0;
+    if (i < 0 || j < 0 || i >= p->height || j >= p->width) {
+        return 0.0;
+    }
+    const int64_t frame = t < past ? t : t - past;
+    return op_value(p->dtype, t < past ? 2 : 1, ((frame * p->height + i) * p->width + j) * p->channels + c);
+}
+
+static void expect_conv(const void *params, double *want)
+{
+    const conv_params *p = params;
+    int64_t shape[4];
+    output_shape(p, shape);
+    for (int64_t t = 0; t < shape[0]; t++) {
+        for (int64_t i = 0; i < shape[1]; i++) {
+            for (int64_t j = 0; j < shape[2]; j++) {
+                for (int64_t o = 0; o < shape[3]; o++) {
+                    double sum = op_value(SKY_F32, 4, o);
+                    for (int64_t tap = 0; tap < p->kt * p->kh * p->kw * p->channels; tap++) {
+                        const int64_t c = tap % p->channels;
+                        const int64_t kw = tap / p->channels % p->kw;
+                        const int64_t kh = tap / p->channels / p->kw % p->kh;
+                        const int64_t kt = tap / p->channels / p->kw / p->kh;
+                        sum += op_value(p->dtype, 3, tap * p->outputs + o) * padded(p, t * p->stride_t + kt,
+                                                                                    i * p->stride_hw + kh - p->top,
+                                                                                    j * p->stride_hw + kw - p->left, c);
+                    }
+                    *want++ = sum;
+                }
+            }
+        }
+    }
+}
+
+TEST(conv3d_sums_over_the_kernel)
+{
+    static const conv_params cases[] = {
+        {0, -1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0},    /* one of everything */
+        {0, 2, 3, 7, 9, 5, 3, 3, 3, 6, 1, 1, 1, 1, 1, 1},     /* causal 3 x 3 x 3 */
+        {0, 2, 1, 5, 6, 16, 3, 3, 3, 16, 1, 1, 1, 1, 1, 1},   /* one frame after two */
+        {0, 1, 2, 5, 6, 16, 3, 3, 3, 3, 1, 1, 1, 1, 1, 1},    /* shorter past, few outputs */
+        {0, 0, 3, 4, 4, 3, 3, 1, 1, 5, 1, 1, 0, 0, 0, 0},     /* an empty past */
+        {0, -1, 2, 9, 11, 4, 1, 3, 3, 7, 1, 2, 0, 1, 0, 1},   /* downsampling, padded below and right */
+        {0, -1, 2, 8, 10, 4, 1, 3, 3, 7, 1, 2, 0, 1, 0, 1},   /* the same, even */
+        {0, 2, 4, 3, 5, 6, 3, 1, 1, 6, 2, 1, 0, 0, 0, 0},     /* stride in time */
+        {0, -1, 5, 6, 7, 24, 1, 1, 1, 33, 1, 1, 0, 0, 0, 0},  /* a matrix product */
+        {0, -1, 1, 17, 19, 3, 1, 3, 3, 20, 1, 1, 1, 1, 1, 1}, /* frames in */
+        {0, -1, 1, 6, 70, 8, 1, 3, 3, 32, 1, 1, 1, 1, 1, 1},  /* wide */
+        {0, 2, 1, 4, 4, 130, 3, 3, 3, 17, 1, 1, 1, 1, 1, 1},  /* many channels */
+        {0, -1, 1, 2, 3, 2, 1, 5, 5, 2, 1, 1, 3, 2, 2, 4},    /* padded more than a kernel's half */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        for (int type = 0; type < 2 && !test_failed(); type++) {
+            conv_params p = cases[i];
+            p.dtype = type == 0 ? SKY_F32 : SKY_BF16;
+            test_parameters("case %d %s", (int)i, sky_dtype_name(p.dtype));
+            op_check(&(op_case){run_conv, expect_conv, &p, .sum_len = p.kt * p.kh * p.kw * p.channels});
+        }
+    }
+}
+
+/*
+ * 3 x 3 over 3 x 3, padded by one, in whole numbers. Correlation as in the formula, not convolution: with kernel and image
+ * both 1..9 the centre is 1*1 + 2*2 + .. + 9*9 = 285, the upper left 5*1 + 6*2 + 8*4 + 9*5 = 94. The kernel 9..1 tells a
+ * turned one from a straight one everywhere.
+ */
+TEST(conv3d_by_hand)
+{
+    static const float up[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+    static const float down[] = {9, 8, 7, 6, 5, 4, 3, 2, 1};
+    static const float want[2][9] = {{94, 154, 106, 186, 285, 186, 106, 154, 94},
+                                     {26, 56, 54, 84, 165, 144, 134, 236, 186}};
+    for (int b = 0; b < test_num_backends(); b++) {
+        for (int kernel = 0; kernel < 2; kernel++) {
+            rig r;
+            CHECK(rig_open(&r, test_backend_at(b), 0, RIG_ARENA_BYTES));
+            test_parameters("%s kernel=%d", r.which->name, kernel);
+            const sky_conv3d_args args = {
+                .y = RIG_OUTPUT(&r, SKY_F32, 1, 3, 3, 1),
+                .x = RIG_VALUES(&r, SKY_F32, up, 1, 3, 3, 1),
+                .weight = RIG_VALUES(&r, SKY_F32, kernel == 0 ? up : down, 1, 3, 3, 1, 1),
+                .bias = RIG_VALUES(&r, SKY_F32, ((const float[]){0.5F}), 1),
+                .stride_t = 1,
+                .stride_hw = 1,
+                .pad_top = 1,
+                .pad_bottom = 1,
+                .pad_left = 1,
+                .pad_right = 1,
+            };
+            const sky_status st = sky_conv3d(&r.ctx, &args);
+            float *y = rig_read(&r, &args.y);
+            EXPECT(st == SKY_OK);
+            for (int i = 0; i < 9; i++) {
+                EXPECT(y[i] == want[kernel][i] + 0.5F);
+            }
+            free(y);
+            rig_close(&r);
+        }
+    }
+}
+
+/*
+ * Bytes: strips of rows and runs of frames, with the rows and frames around them that the kernel needs, give the bytes
+ * of the whole.
+ */
+static void check_pieces(const test_backend *which, sky_dtype dtype, int64_t channels, int64_t outputs)
+{
+    enum { FRAMES = 3, HEIGHT = 11, WIDTH = 13, MAX_VALUES = FRAMES * HEIGHT * WIDTH * 24 };
+    static float strip[MAX_VALUES];
+    const int64_t row_len = WIDTH * channels;
+    SKY_ASSERT(channels <= 24);
+    float *all = malloc((size_t)(FRAMES * HEIGHT * row_len) * sizeof *all);
+    SKY_ASSERT(all != NULL);
+    test_fill_random(all, (size_t)(FRAMES * HEIGHT * row_len), 1);
+    unsigned char *whole = NULL;
+    const size_t out_row_bytes = (size_t)(WIDTH * outputs) * sky_dtype_bytes(dtype);
+    /* The whole takes all frames as x; the strips take the last as x and two as past. */
+    for (int64_t first = 0; first < HEIGHT && !test_failed(); first++) {
+        for (int64_t last = HEIGHT; last > first && !test_failed(); last--) {
+            const int64_t past = whole == NULL ? 0 : 2;
+            const int64_t from = first > 0 ? first - 1 : 0;
+            const int64_t to = last < HEIGHT ? last + 1 : HEIGHT;
+            for (int64_t t = 0; t < FRAMES; t++) {
+                memcpy(strip + t * (to - from) * row_len, all + (t * HEIGHT + from) * row_len,
+                       (size_t)((to - from) * row_len) * sizeof(float));
+            }
+            rig r;
+            CHECK(rig_open(&r, which, 0, RIG_ARENA_BYTES));
+            const sky_conv3d_args args = {
+                .y = RIG_OUTPUT(&r, dtype, 1, last - first, WIDTH, outputs),
+                .x = RIG_VALUES(&r, dtype, strip + past * (to - from) * row_len, FRAMES - past, to - from, WIDTH,
+                                channels),
+                .past = past > 0 ? RIG_VALUES(&r, dtype, strip, past, to - from, WIDTH, channels) : (sky_tensor){0},
+                .weight = RIG_INPUT(&r, dtype, 3, 3, 3, 3, channels, outputs),
+                .bias = RIG_INPUT(&r, SKY_F32, 4, outputs),
+                .stride_t = 1,
+                .stride_hw = 1,
+                .pad_top = first == 0,
+                .pad_bottom = last == HEIGHT,
+                .pad_left = 1,
+                .pad_right = 1,
+            };
+            EXPECT(sky_conv3d(&r.ctx, &args) == SKY_OK);
+            unsigned char *part = rig_read_bytes(&r, &args.y);
+            rig_close(&r);
+            if (whole == NULL) {
+                whole = part;
+                last = HEIGHT + 1; /* once more, from past and x */
+                continue;
+            }
+            if (memcmp(part, whole + (size_t)first * out_row_bytes, (size_t)(last - first) * out_row_bytes) != 0) {
+                test_fail(__FILE__, __LINE__, "%s %s C=%d O=%d: rows %d to %d alone differ", which->name,
+                          sky_dtype_name(dtype), (int)channels, (int)outputs, (int)first, (int)last);
+            }
+            free(part);
+        }
+    }
+    free(whole);
+    free(all);
+}
+
+TEST(conv3d_rows_do_not_depend_on_their_number)
+{
+    for (int b = 0; b < test_num_backends(); b++) {
+        check_pieces(test_backend_at(b), SKY_F32, 5, 7);
+        check_pieces(test_backend_at(b), SKY_F32, 16, 3);
+        check_pieces(test_backend_at(b), SKY_BF16, 24, 16);
+    }
+}
+
+TEST(conv3d_refuses)
+{
+    static float memory[5][512];
+    rig r;
+    CHECK(rig_open(&r, test_backend_at(0), 0, RIG_ARENA_BYTES));
+    const sky_conv3d_args good = {
+        .y = SKY_TENSOR(memory[0], SKY_F32, 2, 4, 5, 3),
+        .x = SKY_TENSOR(memory[1], SKY_F32, 2, 4, 5, 2),
+        .past = SKY_TENSOR(memory[2], SKY_F32, 2, 4, 5, 2),
+        .weight = SKY_TENSOR(memory[3], SKY_F32, 3, 3, 3, 2, 3),
+        .bias = SKY_TENSOR(memory[4], SKY_F32, 3),
+        .stride_t = 1,
+        .stride_hw = 1,
+        .pad_top = 1,
+        .pad_bottom = 1,
+        .pad_left = 1,
+        .pad_right = 1,
+    };
+    CHECK_OK(sky_conv3d(&r.ctx, &good));
+#define REFUSES(field, value, want)                   \
+    do {                                              \
+        sky_conv3d_args bad = good;                   \
+        bad.field = (value);                          \
+        CHECK_STATUS(sky_conv3d(&r.ctx, &bad), want); \
+    } while (0)
+    REFUSES(y, SKY_TENSOR(memory[0], SKY_F32, 1, 4, 5, 3), SKY_ERR_SHAPE);
+    REFUSES(y, SKY_TENSOR(memory[0], SKY_F32, 2, 3, 5, 3), SKY_ERR_SHAPE);
+    REFUSES(y, SKY_TENSOR(memory[0], SKY_F32, 2, 4, 6, 3), SKY_ERR_SHAPE);
+    REFUSES(y, SKY_TENSOR(memory[0], SKY_F32, 2, 4, 5, 2), SKY_ERR_SHAPE);
+    REFUSES(x, SKY_TENSOR(memory[1], SKY_F32, 2, 4, 5, 1), SKY_ERR_SHAPE);
+    REFUSES(past, SKY_TENSOR(memory[2], SKY_F32, 2, 4, 4, 2), SKY_ERR_SHAPE);
+    REFUSES(past, SKY_TENSOR(memory[2], SKY_F32, 1, 4, 5, 2), SKY_ERR_SHAPE);
+    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 5, 3, 3, 2, 3), SKY_ERR_SHAPE);
+    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 7, 3, 2, 3), SKY_ERR_SHAPE);
+    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 3, 8, 2, 3), SKY_ERR_SHAPE);
+    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 0, 3, 2, 3), SKY_ERR_SHAPE);
+    REFUSES(bias, SKY_TENSOR(memory[4], SKY_F32, 4), SKY_ERR_SHAPE);
+    REFUSES(stride_t, 0, SKY_ERR_SHAPE);
+    REFUSES(stride_hw, 0, SKY_ERR_SHAPE);
+    REFUSES(pad_top, -1, SKY_ERR_SHAPE);
+    REFUSES(pad_right, -1, SKY_ERR_SHAPE);
+    REFUSES(y.dtype, SKY_BF16, SKY_ERR_DTYPE);
+    REFUSES(x.dtype, SKY_BF16, SKY_ERR_DTYPE);
+    REFUSES(past.dtype, SKY_BF16, SKY_ERR_DTYPE);
+    REFUSES(weight.dtype, SKY_BF16, SKY_ERR_DTYPE);
+    REFUSES(bias.dtype, SKY_BF16, SKY_ERR_DTYPE);
+    REFUSES(y.data, memory[1], SKY_ERR_INTERNAL);
+    REFUSES(y.data, memory[2] + 79, SKY_ERR_INTERNAL);
+    rig_close(&r);
+}
+
+TEST_MAIN
