@@ -84,8 +84,8 @@ enum { SKY_GROUP_MAX_EXCHANGES = 4 }; /* under way at a time on one group */
 sky_status sky_group_exchange_begin(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out);
 
 /*
- * Waits until what was received is there and what was sent may be overwritten. Not collective: exchanges of a group end in
- * any order. Takes NULL, sets NULL, also on failure. To be called on error paths too.
+ * Waits until what was received is there and what was sent may be overwritten; that is, until the peers have begun the same
+ * exchange. Exchanges of a group end in any order. Takes NULL, sets NULL, also on failure. To be called on error paths too.
  */
 sky_status sky_group_exchange_end(sky_group *group, sky_group_exchange **exchange);
 

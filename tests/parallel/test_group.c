@@ -267,3 +267,26 @@ TEST(split)
         CHECK(part == NULL);
     }
 }
+
+/* Where the two sides disagree about a length, MPI's error comes back as a status, and the program goes on. */
+TEST(mpi_errors_are_statuses)
+{
+    sky_group *world = mpi_test_world();
+    const int rank = sky_group_rank(world);
+    if (sky_group_size(world) == 1) {
+        return;
+    }
+    sky_group *pair = NULL;
+    CHECK_OK(sky_group_split(world, rank < 2 ? 0 : -1, 0, &pair));
+    if (pair != NULL) {
+        char buf[8] = {0};
+        const sky_exchange sender = {.peer = 1, .send = buf, .send_bytes = 8};
+        const sky_exchange receiver = {.peer = 0, .recv = buf, .recv_bytes = 4};
+        const sky_status st = sky_group_exchange_now(pair, rank == 0 ? &sender : &receiver, 1);
+        EXPECT(rank == 0 || st == SKY_ERR_COMM);
+        test_parameters("message '%s'", sky_message());
+        EXPECT(rank == 0 || strstr(sky_message(), "exchange: MPI error") != NULL);
+        sky_group_destroy(&pair);
+    }
+    CHECK_OK(sky_group_barrier(world));
+}
