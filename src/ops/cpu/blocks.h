@@ -11,7 +11,7 @@
 #include "ops/cpu/vec.h"
 
 /* Elements of a run in pointwise ops (buffers on the stack), and of what one thread takes at a time. */
-enum { SKY_BLOCK_LEN = 1024, SKY_CHUNK_LEN = 16 * SKY_BLOCK_LEN };
+enum { SKY_BLOCK_LEN = 1024, SKY_CHUNK_LEN = 64 * SKY_BLOCK_LEN };
 
 static inline int64_t sky_min_i64(int64_t a, int64_t b)
 {
