@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <mpi.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -292,6 +293,7 @@ static bool speaks_early(void)
 int main(int argc, char **argv)
 {
     program p = {0};
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of write(), not the end of the process */
     sky_status st = sky_options_parse(argc, argv, &p.options);
     int code = 0;
     if (st == SKY_OK && p.options.help) {

@@ -12,6 +12,10 @@
 
 enum { DEFAULT_WIDTH = 80, LABEL_WIDTH = 25, MAX_BAR = 40 };
 
+/* Least time between two drawings of a bar, and between two lines of a log. */
+static const double BAR_SECONDS = 0.05;
+static const double LINE_SECONDS = 10.0;
+
 static double now(void)
 {
     struct timespec t;
@@ -75,7 +79,9 @@ static bool counts_bytes(sky_phase phase)
 static void format_amount(sky_phase phase, uint64_t done, uint64_t total, char *text, size_t size)
 {
     if (counts_bytes(phase)) {
-        snprintf(text, size, "%.2f of %.2f GB", (double)done * 1e-9, (double)total * 1e-9);
+        const bool large = total >= 1000000000U;
+        const double unit = large ? 1e-9 : 1e-6;
+        snprintf(text, size, "%.1f of %.1f %s", (double)done * unit, (double)total * unit, large ? "GB" : "MB");
     } else {
         const char *unit = phase == SKY_PHASE_DENOISE ? "step " : phase == SKY_PHASE_DECODE ? "latent frame " : "";
         snprintf(text, size, "%s%" PRIu64 " of %" PRIu64, unit, done, total);
@@ -122,22 +128,10 @@ static void draw_bar(sky_terminal *t, uint64_t done, uint64_t total, double elap
     fflush(stderr);
 }
 
-/* A line at the start, at every tenth at most, and at the end. */
+/* A log wants few lines, but long work must not go quiet. */
 static void print_line(sky_terminal *t, uint64_t done, uint64_t total, double elapsed)
 {
     char state[160];
-    const int tenth = total > 0 ? (int)(10 * done / total) : 10;
-    if (done != 0 && tenth == t->last_tenth) {
-        return;
-    }
-    t->last_tenth = tenth;
-    if (done == 0) {
-        fprintf(stderr, "%s\n", sky_phase_name(t->phase));
-        return;
-    }
-    if (counts_bytes(t->phase) && done < total) {
-        return;
-    }
     format_state(t, done, total, elapsed, state, sizeof state);
     fprintf(stderr, "%s: %s\n", sky_phase_name(t->phase), state);
 }
@@ -154,23 +148,23 @@ void sky_terminal_progress(void *user, sky_phase phase, uint64_t done, uint64_t 
         t->phase = phase;
         t->phase_start = time;
         t->last_step_start = time;
-        t->last_drawn = 0.0;
-        t->last_tenth = -1;
+        t->last_drawn = t->interactive ? 0.0 : time;
         t->last_done = 0;
-        if (done != 0 && !t->interactive) {
-            print_line(t, 0, total, 0.0);
-        }
     }
     if (done > t->last_done) {
         t->step_seconds = (time - t->last_step_start) / (double)(done - t->last_done);
         t->last_step_start = time;
         t->last_done = done;
     }
-    if (!t->interactive) {
-        print_line(t, done, total, time - t->phase_start);
-    } else if (done >= total || time - t->last_drawn > 0.05) {
+    const double period = t->interactive ? BAR_SECONDS : LINE_SECONDS;
+    if (done < total && time - t->last_drawn < period) {
+        return;
+    }
+    t->last_drawn = time;
+    if (t->interactive) {
         draw_bar(t, done, total, time - t->phase_start);
-        t->last_drawn = time;
+    } else {
+        print_line(t, done, total, time - t->phase_start);
     }
 }
 

@@ -13,7 +13,7 @@
 
 typedef struct sky_terminal {
     bool shown;       /* false: --quiet, or not rank 0 */
-    bool interactive; /* bars that move; else a line at a phase's start and at tenths of it */
+    bool interactive; /* bars that move; else a line at a phase's end, and every few seconds in a long one */
     int width;        /* columns */
 
     sky_phase phase;
@@ -22,7 +22,6 @@ typedef struct sky_terminal {
     double last_step_start; /* when the step at hand began */
     double step_seconds;    /* of the last one */
     uint64_t last_done;
-    int last_tenth;
     bool line_open; /* a bar stands on the last line */
 } sky_terminal;
 

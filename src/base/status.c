@@ -34,6 +34,7 @@ int sky_status_exit_code(sky_status st)
     case SKY_OK:
         return 0;
     case SKY_ERR_USAGE:
+    case SKY_ERR_UNSUPPORTED:
         return 64;
     case SKY_ERR_INPUT:
         return 65;

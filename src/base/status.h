@@ -29,7 +29,7 @@ typedef enum sky_status {
 /* Short name of a code, such as "INPUT"; never NULL. */
 const char *sky_status_name(sky_status st);
 
-/* Exit code of the program for a status: 0, 64 usage, 65 input refused, 70 internal, 71 device, 74 I/O, 78 mismatch. */
+/* Exit code of the program for a status: 0, 64 usage or unsupported, 65 input refused, 70 internal, 71 device, 74 I/O, 78 mismatch. */
 int sky_status_exit_code(sky_status st);
 
 /* Sets this thread's message and returns st, so that `return sky_fail(SKY_ERR_INPUT, "...")` reads well. */

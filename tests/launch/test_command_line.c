@@ -1,0 +1,203 @@
+/* The command line: what is offered, what is refused, and how. No video is made here. */
+#include "launch/program.h"
+#include "support/test.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MODEL SKY_TEST_MODELS "/shapes-t2v"
+
+enum { USAGE = 64 };
+
+static bool says(const char *text, const char *part)
+{
+    if (strstr(text, part) != NULL) {
+        return true;
+    }
+    test_fail(__FILE__, __LINE__, "\"%s\" is not in: %s", part, text);
+    return false;
+}
+
+TEST(help_lists_the_flags)
+{
+    program_run run;
+    program_skyreels(&run, "--help", NULL);
+    CHECK(run.exit_code == 0);
+    static const char *const flags[] = {"--model_path",
+                                        "--prompt",
+                                        "--negative_prompt",
+                                        "--prompt_file",
+                                        "--output",
+                                        "--resolution",
+                                        "--height",
+                                        "--width",
+                                        "--num_frames",
+                                        "--fps",
+                                        "--shift",
+                                        "--inference_steps",
+                                        "--guidance_scale",
+                                        "--seed",
+                                        "--rng",
+                                        "--precision",
+                                        "--scheduler",
+                                        "--json",
+                                        "--quiet",
+                                        "--print_tokens"};
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        CHECK(says(run.out, flags[i]));
+    }
+    CHECK(strstr(run.out, "--use_fp8") == NULL && strstr(run.out, "--resume") == NULL);
+    program_free(&run);
+}
+
+TEST(version_names_the_build)
+{
+    program_run run;
+    program_skyreels(&run, "--version", NULL);
+    CHECK(run.exit_code == 0 && says(run.out, "skyreels-mpi 0.") && says(run.out, "Open MPI"));
+    program_free(&run);
+}
+
+/* Flags of later versions are not half there: they are unknown. */
+TEST(flags_that_do_not_exist_yet_are_unknown)
+{
+    static const char *const flags[] = {"--use_fp8",
+                                        "--use_sage_attention",
+                                        "--use_usp",
+                                        "--ulysses_degree=2",
+                                        "--ring_degree=2",
+                                        "--cfg_degree=2",
+                                        "--offload",
+                                        "--resume",
+                                        "--snapshot_every=5",
+                                        "--jobs=x",
+                                        "--image=x",
+                                        "--monitor_memory",
+                                        "--plan",
+                                        "--fast_ring",
+                                        "--text_encoder=fp8",
+                                        "--memory_efficient_attention"};
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        program_run run;
+        test_parameters("%s", flags[i]);
+        program_skyreels(&run, "--model_path", MODEL, "--prompt", "x", flags[i], NULL);
+        CHECK(run.exit_code == USAGE && says(run.err, "unknown flag"));
+        program_free(&run);
+    }
+}
+
+TEST(a_misspelt_flag_is_answered_with_the_nearest)
+{
+    program_run run;
+    program_skyreels(&run, "--model_path", MODEL, "--promt", "x", NULL);
+    CHECK(run.exit_code == USAGE && says(run.err, "did you mean --prompt?"));
+    program_free(&run);
+}
+
+TEST(values_are_checked)
+{
+    static const struct {
+        const char *flag, *value, *says;
+    } cases[] = {
+        {"--num_frames", "34", "the nearest are 33 and 37"},
+        {"--num_frames", "0", "whole number above 0"},
+        {"--num_frames", "33.5", "whole number"},
+        {"--num_frames", "99999999999999999999", "whole number"},
+        {"--height", "100", "the nearest are 96 and 112"},
+        {"--width", "8", "the nearest are 16 and 32"},
+        {"--width", "1000000", "multiple of 16"},
+        {"--inference_steps", "1001", "1 to 1000"},
+        {"--inference_steps", "-3", "whole number above 0"},
+        {"--guidance_scale", "nan", "--guidance_scale"},
+        {"--guidance_scale", "three", "want a number"},
+        {"--shift", "0", "--shift"},
+        {"--fps", "1000", "--fps"},
+        {"--seed", "-1", "0 to 2^64 - 1"},
+        {"--seed", "18446744073709551616", "0 to 2^64 - 1"},
+        {"--precision", "fp8", "bf16|fp32"},
+        {"--scheduler", "euler", "original|diffusers"},
+        {"--resolution", "480P", "540P|720P"},
+        {"--rng", "torch-cuda:0", "--rng"},
+        {"--rng", "numpy", "--rng"},
+        {"--backend", "cuda", "cpu|ref"},
+        {"--quiet=maybe", "", "true or false"},
+        {"--no_seed", "3", "unknown flag"},
+        {"prompt", "3", "is not a flag"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        program_run run;
+        test_parameters("%s %s", cases[i].flag, cases[i].value);
+        program_skyreels(&run, "--model_path", MODEL, "--prompt", "x", "--height", "96", "--width", "160",
+                         "--num_frames", "33", cases[i].flag, cases[i].value, NULL);
+        CHECK(run.exit_code == USAGE && says(run.err, cases[i].says));
+        CHECK(run.out[0] == '\0');
+        program_free(&run);
+    }
+}
+
+TEST(what_is_missing_is_named)
+{
+    program_run run;
+    program_skyreels(&run, "--prompt", "x", NULL);
+    CHECK(run.exit_code == USAGE && says(run.err, "--model_path is missing"));
+    program_free(&run);
+    program_skyreels(&run, "--model_path", MODEL, NULL);
+    CHECK(run.exit_code == USAGE && says(run.err, "--prompt is missing"));
+    program_free(&run);
+    program_skyreels(&run, "--model_path", MODEL, "--prompt", NULL);
+    CHECK(run.exit_code == USAGE && says(run.err, "its value is missing"));
+    program_free(&run);
+    program_skyreels(&run, "--model_path", MODEL, "--prompt", "x", "--height", "96", NULL);
+    CHECK(run.exit_code == USAGE && says(run.err, "--width is missing"));
+    program_free(&run);
+}
+
+TEST(a_prompt_that_is_not_utf8_is_refused)
+{
+    program_run run;
+    program_skyreels(&run, "--model_path", MODEL, "--prompt", "caf\xe9 au lait", NULL);
+    CHECK(run.exit_code == USAGE && says(run.err, "--prompt") && says(run.err, "UTF-8"));
+    program_free(&run);
+}
+
+static void check_tokens(const char *flag, const char *value)
+{
+    program_run run;
+    json_error_t error;
+    program_skyreels(&run, "--model-path=" MODEL, flag, value, "--print-tokens", NULL);
+    CHECK(run.exit_code == 0);
+    json_t *got = json_loads(run.out, 0, &error);
+    json_t *golden = json_load_file(SKY_TEST_GOLDEN "/tokens.json", 0, &error);
+    CHECK(json_is_array(got) && json_is_array(golden));
+    const json_t *first = json_array_get(golden, 0);
+    EXPECT(json_equal(got, json_object_get(first, "ids")));
+    json_decref(got);
+    json_decref(golden);
+    program_free(&run);
+}
+
+TEST(print_tokens_prints_the_published_ids)
+{
+    static const char prompt[] = "A large red ball moving to the right on a black background.";
+    check_tokens("--prompt", prompt);
+    const char *path = test_temp_path("prompt.txt");
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL);
+    fprintf(file, "%s\n", prompt);
+    fclose(file);
+    check_tokens("--prompt_file", path);
+}
+
+TEST(switches_take_values_and_a_no_form)
+{
+    program_run run;
+    program_skyreels(&run, "--help=false", "--version", NULL);
+    CHECK(run.exit_code == 0 && strstr(run.out, "--model_path") == NULL);
+    program_free(&run);
+    program_skyreels(&run, "--version", "--no-version", "--help", NULL);
+    CHECK(run.exit_code == 0 && says(run.out, "--model_path"));
+    program_free(&run);
+}
+
+TEST_MAIN
