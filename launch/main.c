@@ -60,8 +60,35 @@ static sky_status read_prompt_file(program *p)
     return SKY_OK;
 }
 
+/*
+ * Whether a launcher of MPI jobs started this process. Without one the program is a group of one and leaves MPI alone:
+ * starting it as a singleton costs a third of a second and needs a writable temporary folder.
+ */
+static bool started_by_launcher(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (getenv(names[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Ranks of this job on this machine. */
+static int count_ranks_here(void)
+{
+    MPI_Comm node = MPI_COMM_NULL;
+    int ranks = 1;
+    if (MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node) == MPI_SUCCESS) {
+        MPI_Comm_size(node, &ranks);
+        MPI_Comm_free(&node);
+    }
+    return ranks;
+}
+
 /* Threads where none are asked for: the cores this rank may use, shared with the ranks that may use the same ones. */
-static int default_threads(void)
+static int default_threads(bool with_mpi)
 {
     cpu_set_t cores;
     const long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -69,15 +96,9 @@ static int default_threads(void)
     if (sched_getaffinity(0, sizeof cores, &cores) == 0) {
         usable = CPU_COUNT(&cores);
     }
-    MPI_Comm node = MPI_COMM_NULL;
-    int ranks_here = 1;
-    if (MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node) == MPI_SUCCESS) {
-        MPI_Comm_size(node, &ranks_here);
-        MPI_Comm_free(&node);
-    }
     /* Fewer usable cores than the node has: the launcher has bound this rank to cores of its own. */
     const bool bound = usable < online;
-    const int threads = bound ? usable : usable / ranks_here;
+    const int threads = bound || !with_mpi ? usable : usable / count_ranks_here();
     return threads > 0 ? threads : 1;
 }
 
@@ -211,16 +232,24 @@ static sky_status write_report(program *p, sky_status st)
 
 static int run_on_ranks(program *p)
 {
-    if (MPI_Init(NULL, NULL) != MPI_SUCCESS) {
-        fprintf(stderr, "skyreels-mpi: error: MPI does not start\n");
-        return sky_status_exit_code(SKY_ERR_COMM);
-    }
+    const bool with_mpi = started_by_launcher();
     int rank = 0;
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    p->num_threads = p->options.num_threads > 0 ? (int)p->options.num_threads : default_threads();
+    if (with_mpi) {
+        if (MPI_Init(NULL, NULL) != MPI_SUCCESS) {
+            fprintf(stderr, "skyreels-mpi: error: MPI does not start\n");
+            return sky_status_exit_code(SKY_ERR_COMM);
+        }
+        MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    }
+    p->num_threads = p->options.num_threads > 0 ? (int)p->options.num_threads : default_threads(with_mpi);
     sky_terminal_init(&p->terminal, rank == 0 && !p->options.quiet);
 
-    sky_status st = sky_group_world_create(&p->group);
+    sky_status st = with_mpi ? sky_group_world_create(&p->group) : sky_group_self_create(&p->group);
+    if (st != SKY_OK && with_mpi) {
+        /* Without a group the other ranks cannot be told. */
+        fprintf(stderr, "skyreels-mpi: error: rank %d: %s\n", rank, sky_message());
+        MPI_Abort(MPI_COMM_WORLD, sky_status_exit_code(st));
+    }
     if (st == SKY_OK) {
         st = render(p);
         SKY_KEEP_FIRST(st, sky_group_agree(p->group, write_report(p, st)));
@@ -233,7 +262,9 @@ static int run_on_ranks(program *p)
     sky_output_file_destroy(&p->report);
     sky_cpu_device_destroy(&p->device);
     sky_group_destroy(&p->group);
-    MPI_Finalize();
+    if (with_mpi) {
+        MPI_Finalize();
+    }
     return sky_status_exit_code(st);
 }
 

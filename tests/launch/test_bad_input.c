@@ -5,10 +5,12 @@
 #include "launch/program.h"
 #include "support/test.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -258,7 +260,8 @@ TEST(an_ending_that_means_nothing)
     program_free(&run);
 }
 
-/* A limit on the size of files stands for a full disk: writes fail with another errno in the same place. */
+/* A limit on the size of files stands for a full disk: the same failing write, with another errno. One rank, without MPI,
+ * whose own files would meet the limit first. */
 TEST(a_full_disk)
 {
     program_run run;
@@ -269,11 +272,10 @@ TEST(a_full_disk)
     snprintf(output, sizeof output, "%s/video.y4m", folder);
     FILE *old = fopen(output, "w");
     CHECK(old != NULL && fputs("the old one", old) >= 0 && fclose(old) == 0);
-    /* bash counts in KiB; SIGXFSZ is what a limit sends besides, and a full disk does not. */
     snprintf(command, sizeof command,
-             "trap '' XFSZ; ulimit -f 8; exec '%s' --model_path '%s' --prompt x --height 64 --width 64 --num_frames 5 "
+             "ulimit -f 8; exec '%s' --model_path '%s' --prompt x --height 64 --width 64 --num_frames 5 "
              "--inference_steps 1 --seed 1 --output '%s'",
-             SKY_TEST_PROGRAM, MODEL, output);
+             SKY_TEST_PROGRAM, MODEL, output); /* in KiB */
     const char *const argv[] = {"bash", "-c", command, NULL};
     program_start(&run, argv);
     CHECK(run.exit_code == EXIT_IO && says(&run, "video.y4m") && count_errors(&run) == 1);
@@ -282,6 +284,27 @@ TEST(a_full_disk)
     old = fopen(output, "r");
     CHECK(old != NULL && fgets(text, sizeof text, old) != NULL && strcmp(text, "the old one") == 0);
     fclose(old);
+    program_free(&run);
+}
+
+/* The same with a disk that is really full, on two ranks, where a small one may be mounted. */
+TEST(a_full_disk_on_two_ranks)
+{
+    program_run run;
+    const char *folder = test_temp_path("small-disk");
+    char output[512];
+    CHECK(mkdir(folder, 0777) == 0);
+    if (mount("tmpfs", folder, "tmpfs", 0, "size=64k") != 0) {
+        test_skip("a small file system cannot be mounted here");
+        return;
+    }
+    snprintf(output, sizeof output, "%s/video.y4m", folder);
+    program_skyreels_mpi(&run, 2, "--model_path", MODEL, "--prompt", "x", "--height", "64", "--width", "64",
+                         "--num_frames", "13", "--inference_steps", "1", "--seed", "1", "--output", output, NULL);
+    EXPECT(run.exit_code == EXIT_IO && says(&run, "video.y4m") && says(&run, strerror(ENOSPC)) &&
+           count_errors(&run) == 1);
+    EXPECT(program_count_entries(folder) == 0);
+    umount(folder);
     program_free(&run);
 }
 
