@@ -176,6 +176,51 @@ TEST(bf16_videos_are_near_the_published_pipeline)
     }
 }
 
+/* Diffusers' pipeline on a folder in its layout, with its time grid; seed 3 is where the stored noise comes from. */
+TEST(fp32_video_equals_diffusers)
+{
+    enum { STEPS = 6 };
+    golden_array latents = {0};
+    golden_array frames = {0};
+    seen s = {.stop_before_step = -1};
+    sky_settings settings = sky_settings_default();
+    settings.model_path = SKY_TEST_MODELS "/diffusers-t2v";
+    settings.prompt = "A red ball";
+    settings.negative_prompt = "blurred";
+    settings.height = 64;
+    settings.width = 64;
+    settings.num_frames = 9;
+    settings.inference_steps = STEPS;
+    settings.guidance_scale = 4.0;
+    settings.shift = 5.0;
+    settings.scheduler = SKY_GRID_DIFFUSERS;
+    settings.rng.kind = SKY_RNG_TORCH_CPU;
+    settings.seed = 3;
+    settings.precision = SKY_PRECISION_FP32;
+    settings.output = test_temp_path("diffusers.y4m");
+    CHECK(golden_read_f32("diffusers_t2v.h5", "latents_after_step", &latents));
+    CHECK(golden_read_f32("diffusers_t2v.h5", "frames", &frames));
+    CHECK_OK(render_on_cpu(2, &settings, &s));
+    CHECK(latents.count == STEPS * (size_t)s.latents_len && frames.count == (size_t)s.frames_len);
+    for (int step = 0; step < STEPS; step++) {
+        test_parameters("after step %d", step);
+        CHECK_CLOSE("latents", s.latents[step + 1], (const float *)latents.data + (size_t)step * (size_t)s.latents_len,
+                    (size_t)s.latents_len, 1e-3);
+    }
+    uint8_t *want = malloc(frames.count);
+    CHECK(want != NULL);
+    for (size_t i = 0; i < frames.count; i++) {
+        want[i] = (uint8_t)(255.0F * ((const float *)frames.data)[i]);
+    }
+    const double psnr = test_psnr_u8(s.frames, want, frames.count);
+    fprintf(stderr, "fp32 video of Diffusers' layout: %.2f dB\n", psnr);
+    CHECK(psnr >= 60.0);
+    free(want);
+    golden_free(&latents);
+    golden_free(&frames);
+    free_seen(&s);
+}
+
 /* The reference backend is slow: one whole step of a golden video, text and guidance included. */
 TEST(the_reference_backend_makes_the_same_first_step)
 {
