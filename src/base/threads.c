@@ -17,8 +17,9 @@ struct sky_threads {
     pthread_mutex_t mutex;
     pthread_cond_t work_ready;
     pthread_cond_t work_done;
-    uint64_t generation; /* of loops; a worker runs each once */
-    int num_busy;
+    uint64_t generation; /* of loops; a worker joins each once at most */
+    bool open;           /* whether the loop of this generation can still be joined */
+    int num_inside;      /* workers that have joined it and not left */
     bool stopping;
 
     sky_threads_body body;
@@ -53,10 +54,14 @@ static void *worker_main(void *arg)
             break;
         }
         seen = pool->generation;
+        if (!pool->open) {
+            continue; /* woke up after the others had done everything */
+        }
+        pool->num_inside++;
         pthread_mutex_unlock(&pool->mutex);
         run_pieces(pool, self->index);
         pthread_mutex_lock(&pool->mutex);
-        if (--pool->num_busy == 0) {
+        if (--pool->num_inside == 0) {
             pthread_cond_signal(&pool->work_done);
         }
     }
@@ -125,15 +130,17 @@ void sky_threads_for(sky_threads *threads, int64_t count, sky_threads_body body,
     threads->arg = arg;
     threads->count = count;
     atomic_store_explicit(&threads->next, 0, memory_order_relaxed);
-    threads->num_busy = threads->num_started;
+    threads->open = true;
     threads->generation++;
     pthread_cond_broadcast(&threads->work_ready);
     pthread_mutex_unlock(&threads->mutex);
 
     run_pieces(threads, 0);
 
+    /* No piece is left: wait for the workers that run one, not for those that have not woken up. */
     pthread_mutex_lock(&threads->mutex);
-    while (threads->num_busy > 0) {
+    threads->open = false;
+    while (threads->num_inside > 0) {
         pthread_cond_wait(&threads->work_done, &threads->mutex);
     }
     pthread_mutex_unlock(&threads->mutex);
