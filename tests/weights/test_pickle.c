@@ -172,6 +172,7 @@ static const struct bad_tensor {
     {"offset negative", {"w", "FloatStorage", "0", 6, -1, 1, {6}, {1}}, "offset"},
     {"offset wraps", {"w", "FloatStorage", "0", 6, INT64_MAX, 1, {6}, {1}}, "beyond its storage"},
     {"size negative", {"w", "FloatStorage", "0", 6, 0, 2, {-2, -3}, {3, 1}}, "negative or too large"},
+    {"negative beside zero", {"w", "FloatStorage", "0", 6, 0, 2, {0, -5}, {1, 1}}, "negative or too large"},
     {"product wraps", {"w", "FloatStorage", "0", 6, 0, 3, {4194305, 4194305, 211106198978564}, {1, 1, 1}}, "too large"},
     {"2^63", {"w", "FloatStorage", "0", 6, 0, 1, {INT64_MIN}, {1}}, "too large"},
     {"transposed", {"w", "FloatStorage", "0", 6, 0, 2, {2, 3}, {1, 2}}, "not contiguous"},
@@ -218,6 +219,38 @@ TEST(stride_and_size_have_the_same_length)
     CHECK(at != NULL);
     memcpy(at, "J\1\0\0\0\x85", sizeof stride - 1); /* (1,) */
     expect_refused(&b, "storage, offset, size or stride");
+    bytes_free(&b);
+}
+
+TEST(metadata_is_a_dict)
+{
+    bytes b = {0};
+    bytes_text(&b, "\x80\x02");
+    pickle_global(&b, "collections", "OrderedDict");
+    bytes_text(&b, ")R}");
+    pickle_text(&b, "_metadata");
+    pickle_tensor(&b, &plain);
+    bytes_text(&b, "sb.");
+    expect_refused(&b, "BUILD");
+    bytes_free(&b);
+}
+
+TEST(the_older_tensor_function_is_known)
+{
+    static const char newer[] = "_rebuild_tensor_v2";
+    bytes b = {0};
+    seen s;
+    build_pickle(&b, &plain, 1);
+    unsigned char *at = memmem(b.data, b.len, newer, sizeof newer - 1);
+    CHECK(at != NULL);
+    memmove(at + sizeof newer - 4, at + sizeof newer - 1, b.len - (size_t)(at - b.data) - (sizeof newer - 1));
+    b.len -= 3;
+    expect_refused(&b, "REDUCE"); /* it has no requires_grad and no hooks */
+    b.len -= strlen("\x89"
+                    "ccollections\nOrderedDict\n)RtRu.");
+    bytes_text(&b, "tRu.");
+    CHECK_OK(read_bytes(&b, &s));
+    CHECK(s.count == 1 && s.tensors[0].count == 6);
     bytes_free(&b);
 }
 
@@ -404,6 +437,10 @@ static const struct bad_pickle {
      RAW("\x80\x02"
          "ctorch._utils\n_rebuild_tensor_v2\n(X\1\0\0\0xX\1\0\0\0xX\1\0\0\0xX\1\0\0\0x\x89" DICT "tR."),
      "storage, offset"},
+    {"old tensor of nothing",
+     RAW("\x80\x02"
+         "ctorch._utils\n_rebuild_tensor\n)R."),
+     "REDUCE"},
     {"old tensor of strings",
      RAW("\x80\x02"
          "ctorch._utils\n_rebuild_tensor\n(NNNNtR."),

@@ -219,6 +219,31 @@ TEST(bytes_that_belong_to_nothing_are_refused)
     }
 }
 
+TEST(bytes_behind_the_last_record_of_the_directory_are_refused)
+{
+    torch_case c = make_case(ZIP_PLAIN, false);
+    bytes_insert(&c.file, c.zip.end, "hidden", 6);
+    bytes_set(&c.file, c.zip.end + 6 + 12, c.zip.end + 6 - c.zip.directory, 4);
+    expect_refused(&c.file, "for its members");
+    bytes_free(&c.file);
+}
+
+TEST(a_second_zip64_field_is_refused)
+{
+    torch_case c = make_case(ZIP_PLAIN, true);
+    const size_t record = c.zip.central[STORAGE];
+    const size_t end64 = c.zip.end64 + 4;
+    bytes_insert(&c.file, record + 46 + 14 + 28, "\1\0\0\0", 4);
+    bytes_set(&c.file, record + 30, 32, 2);
+    bytes_set(&c.file, end64 + 40, end64 - c.zip.directory, 8);
+    bytes_set(&c.file, end64 + 56 + 8, end64, 8);
+    bytes_set(&c.file, c.zip.end + 4 + 12, end64 - c.zip.directory, 4);
+    expect_refused(&c.file, "two zip64 fields");
+    bytes_set(&c.file, record + 46 + 14 + 28, 2, 2); /* a field that nobody knows is fine */
+    CHECK_OK(open_torch(&c.file, c.file.len, NULL));
+    bytes_free(&c.file);
+}
+
 static void expect_archive(const char *const names[], const void *const data[], const size_t lens[], int count,
                            const char *says)
 {
