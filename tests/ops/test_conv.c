@@ -245,11 +245,11 @@ TEST(conv3d_refuses)
         .pad_right = 1,
     };
     CHECK_OK(sky_conv3d(&r.ctx, &good));
-#define REFUSES(field, value, want)                   \
-    do {                                              \
-        sky_conv3d_args bad = good;                   \
-        bad.field = (value);                          \
-        CHECK_STATUS(sky_conv3d(&r.ctx, &bad), want); \
+#define REFUSES(field, value, want)                       \
+    do {                                                  \
+        sky_conv3d_args changed = good;                   \
+        changed.field = (value);                          \
+        CHECK_STATUS(sky_conv3d(&r.ctx, &changed), want); \
     } while (0)
     REFUSES(y, SKY_TENSOR(memory[0], SKY_F32, 1, 4, 5, 3), SKY_ERR_SHAPE);
     REFUSES(y, SKY_TENSOR(memory[0], SKY_F32, 2, 3, 5, 3), SKY_ERR_SHAPE);
@@ -262,6 +262,7 @@ TEST(conv3d_refuses)
     REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 7, 3, 2, 3), SKY_ERR_SHAPE);
     REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 3, 8, 2, 3), SKY_ERR_SHAPE);
     REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 0, 3, 2, 3), SKY_ERR_SHAPE);
+    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 3, 3, 1, 3), SKY_ERR_SHAPE);
     REFUSES(bias, SKY_TENSOR(memory[4], SKY_F32, 4), SKY_ERR_SHAPE);
     REFUSES(stride_t, 0, SKY_ERR_SHAPE);
     REFUSES(stride_hw, 0, SKY_ERR_SHAPE);
@@ -272,6 +273,13 @@ TEST(conv3d_refuses)
     REFUSES(past.dtype, SKY_BF16, SKY_ERR_DTYPE);
     REFUSES(weight.dtype, SKY_BF16, SKY_ERR_DTYPE);
     REFUSES(bias.dtype, SKY_BF16, SKY_ERR_DTYPE);
+    sky_conv3d_args bad = good; /* what the formula would make of an empty kernel, and of one too large */
+    bad.weight = SKY_TENSOR(memory[3], SKY_F32, 3, 0, 3, 2, 3);
+    bad.y = SKY_TENSOR(memory[0], SKY_F32, 2, 7, 5, 3);
+    CHECK_STATUS(sky_conv3d(&r.ctx, &bad), SKY_ERR_SHAPE);
+    bad.weight = SKY_TENSOR(memory[3], SKY_F32, 5, 3, 3, 2, 3);
+    bad.y = SKY_TENSOR(memory[0], SKY_F32, 0, 4, 5, 3);
+    CHECK_STATUS(sky_conv3d(&r.ctx, &bad), SKY_ERR_SHAPE);
     REFUSES(y.data, memory[1], SKY_ERR_INTERNAL);
     REFUSES(y.data, memory[2] + 79, SKY_ERR_INTERNAL);
     rig_close(&r);

@@ -278,6 +278,8 @@ TEST(norms_refuse)
     REFUSES(channel_norm, SKY_OK, .y = y, .x = x, .gamma = weight);
     REFUSES(channel_norm, SKY_ERR_SHAPE, .y = fewer_rows, .x = x, .gamma = weight);
     REFUSES(channel_norm, SKY_ERR_SHAPE, .y = y, .x = x, .gamma = short_weight);
+    const sky_tensor scalars[] = {{.data = memory[0]}, {.data = memory[1]}};
+    REFUSES(channel_norm, SKY_ERR_SHAPE, .y = scalars[0], .x = scalars[1], .gamma = SKY_TENSOR(memory[2], SKY_F32, 0));
     REFUSES(channel_norm, SKY_ERR_DTYPE, .y = y, .x = x, .gamma = bf16_weight);
     REFUSES(channel_norm, SKY_ERR_DTYPE, .y = y, .x = bf16_in_x, .gamma = weight);
     REFUSES(channel_norm, SKY_ERR_INTERNAL, .y = one_off, .x = x, .gamma = weight);
