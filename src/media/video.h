@@ -19,7 +19,7 @@ typedef struct sky_video {
     int64_t width;  /* even for mp4 */
     int fps;
     const char *title;    /* the prompt; UTF-8; may be NULL */
-    const char *metadata; /* settings as one JSON object; UTF-8; may be NULL. y4m has no place for either */
+    const char *metadata; /* settings as one JSON object; UTF-8; may be NULL. Of y4m as PATH.json beside it */
 } sky_video;
 
 /* Whether this build can write mp4. */

@@ -15,7 +15,7 @@ sky_status sky_mp4_check(void);
 /* Errors: USAGE odd sizes, UNSUPPORTED, IO, NOMEM. */
 sky_status sky_mp4_write(const char *path, const sky_video *video);
 
-/* Errors: IO, NOMEM. */
+/* With metadata also PATH.json. Errors: IO, NOMEM. */
 sky_status sky_y4m_write(const char *path, const sky_video *video);
 
 /* Writes frame-00000.png and so on into the new or empty folder path. Errors: IO, NOMEM. */

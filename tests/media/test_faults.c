@@ -184,7 +184,8 @@ TEST(a_killed_writer_leaves_nothing_under_the_final_name)
 
         sky_video small = clip_make(1, 16, 16, 0); /* what is left is in nobody's way */
         EXPECT(sky_video_write(path, &small) == SKY_OK);
-        EXPECT(clip_count(folder) == 2);
+        const bool has_sidecar = strstr(names[i], ".y4m") != NULL;
+        EXPECT(clip_count(folder) == (has_sidecar ? 3 : 2));
         clip_free(&small);
     }
     clip_free(&video);

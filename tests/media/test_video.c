@@ -187,7 +187,21 @@ TEST(y4m_has_the_colours_of_the_frames)
     const char *folder = clip_folder("y4m");
     check_y4m_of(clip_path(folder, "cube.y4m"), colour_cube());
     check_y4m_of(clip_path(folder, "moving.y4m"), clip_make(5, 32, 48, 30));
-    CHECK(clip_count(folder) == 2);
+    CHECK(clip_count(folder) == 4); /* each with its settings */
+}
+
+TEST(y4m_has_its_settings_beside_it)
+{
+    char want[4096];
+    const char *folder = clip_folder("settings");
+    sky_video video = clip_make(1, 16, 16, 0);
+    EXPECT(sky_video_write(clip_path(folder, "x.y4m"), &video) == SKY_OK);
+    snprintf(want, sizeof want, "%s\n", clip_metadata);
+    EXPECT(clip_holds(clip_path(folder, "x.y4m.json"), want));
+    video.metadata = NULL;
+    EXPECT(sky_video_write(clip_path(folder, "bare.y4m"), &video) == SKY_OK);
+    EXPECT(clip_count(folder) == 3);
+    clip_free(&video);
 }
 
 TEST(y4m_values_are_the_standards)
