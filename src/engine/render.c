@@ -70,7 +70,10 @@ typedef struct load_progress {
 static void on_loaded(void *user, uint64_t done_bytes, uint64_t total_bytes)
 {
     const load_progress *p = user;
-    render_progress(p->r, p->phase, done_bytes, total_bytes);
+    /* The end is told by render_load(): a model need not want all of a component's tensors. */
+    if (done_bytes < total_bytes) {
+        render_progress(p->r, p->phase, done_bytes, total_bytes);
+    }
 }
 
 sky_status render_load(render *r, sky_component component, sky_phase phase, render_loader loader, sky_weights **weights)
@@ -83,6 +86,8 @@ sky_status render_load(render *r, sky_component component, sky_phase phase, rend
         r->result->weight_bytes = sky_weights_bytes(*weights);
     }
     r->result->seconds[phase] = sky_seconds_now() - start;
+    const uint64_t bytes = sky_checkpoint_bytes(r->checkpoint, component);
+    render_progress(r, phase, bytes, bytes);
     return SKY_OK;
 }
 
