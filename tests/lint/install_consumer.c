@@ -8,14 +8,21 @@ int main(void)
     sky_group *group = NULL;
     sky_engine *engine = NULL;
     void *device = NULL;
+    sky_engine_config config = {.backend = sky_backend_cpu()};
     sky_result result;
     sky_settings settings = sky_settings_default();
     settings.model_path = "no-such-model";
     settings.prompt = "A red ball.";
+    settings.output = "never-written.y4m";
     sky_settings_complete(&settings);
     if (sky_settings_check(&settings) != SKY_OK || sky_group_self_create(&group) != SKY_OK ||
-        sky_cpu_device_create(1, &device) != SKY_OK ||
-        sky_engine_create(&(sky_engine_config){sky_backend_cpu(), device, group, NULL, NULL}, &engine) != SKY_OK) {
+        sky_cpu_device_create(1, &device) != SKY_OK) {
+        printf("want a group and a device, got: %s\n", sky_message());
+        return 1;
+    }
+    config.device = device;
+    config.group = group;
+    if (sky_engine_create(&config, &engine) != SKY_OK) {
         printf("want an engine, got: %s\n", sky_message());
         return 1;
     }
