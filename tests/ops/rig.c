@@ -20,7 +20,11 @@ bool rig_open(rig *r, const test_backend *which, int64_t skew, size_t arena_byte
         sky_arena_init_planning(&r->arena);
         return true;
     }
-    if (r->ctx.backend->alloc(r->ctx.device, arena_bytes, &r->arena_block) != SKY_OK) {
+    unsigned char guard[GUARD_BYTES];
+    memset(guard, GUARD_FILL, sizeof guard);
+    if (r->ctx.backend->alloc(r->ctx.device, arena_bytes + GUARD_BYTES, &r->arena_block) != SKY_OK ||
+        r->ctx.backend->upload(r->ctx.device, (unsigned char *)r->arena_block + arena_bytes, guard, sizeof guard) !=
+            SKY_OK) {
         test_fail(__FILE__, __LINE__, "%s: no memory: %s", which->name, sky_message());
         rig_close(r);
         return false;
@@ -143,8 +147,30 @@ void rig_may_change(rig *r, const sky_tensor *x)
     buffer_of(r, x)->output = true;
 }
 
+/* Nothing written behind the scratch. */
+static bool arena_guard_whole(rig *r)
+{
+    unsigned char guard[GUARD_BYTES];
+    if (r->arena_block == NULL) {
+        return true;
+    }
+    SKY_ASSERT(r->ctx.backend->download(r->ctx.device, guard, r->arena.base + r->arena.capacity_bytes, sizeof guard) ==
+               SKY_OK);
+    for (size_t i = 0; i < sizeof guard; i++) {
+        if (guard[i] != GUARD_FILL) {
+            test_fail(__FILE__, __LINE__, "%s: written %zu bytes behind its %zu bytes of scratch", r->which->name, i,
+                      r->arena.capacity_bytes);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool rig_check(rig *r)
 {
+    if (!arena_guard_whole(r)) {
+        return false;
+    }
     for (int i = 0; i < r->num_buffers; i++) {
         const rig_buffer *buffer = &r->buffers[i];
         unsigned char *now = malloc(block_bytes(buffer));

@@ -55,7 +55,7 @@ sky_tensor rig_output(rig *r, sky_dtype dtype, int num_dims, const int64_t *shap
 /* The input x becomes an output as well (in place). */
 void rig_may_change(rig *r, const sky_tensor *x);
 
-/* Fails the case where a guard band or an input has changed, or (planning) an output has. */
+/* Fails the case where a guard band or an input has changed, the one behind the scratch too, or (planning) an output. */
 bool rig_check(rig *r);
 
 /* The elements as f32, or the raw bytes; the caller frees them. */
