@@ -203,7 +203,7 @@ static sky_status create_loop(render *r, loop *l)
     SKY_TRY(sky_rope_fill(&r->shape.grid, d->head_dim, 0, (int64_t)num_tokens, l->host_freqs));
     SKY_TRY(sky_noise_fill(&r->settings->rng, r->settings->seed, 0, r->latents, (int64_t)len));
     return sky_unipc_create(&(sky_unipc_config){.num_steps = (int)r->settings->inference_steps,
-                                                .shift = (float)r->settings->shift,
+                                                .shift = r->settings->shift,
                                                 .grid = r->settings->scheduler},
                             &l->solver);
 }

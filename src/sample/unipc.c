@@ -31,7 +31,7 @@ static double unshifted_sigma(sky_time_grid grid, int i, int num_steps)
 
 static sky_status fill_grid(const sky_unipc_config *config, sky_unipc *solver)
 {
-    const double shift = (double)config->shift;
+    const double shift = config->shift;
     for (int i = 0; i < config->num_steps; i++) {
         const double s = unshifted_sigma(config->grid, i, config->num_steps);
         double sigma = shift * s / (1.0 + (shift - 1.0) * s);
@@ -62,8 +62,8 @@ sky_status sky_unipc_create(const sky_unipc_config *config, sky_unipc **out)
     if (config->num_steps < 1 || config->num_steps > NUM_TRAIN_TIMESTEPS) {
         return sky_fail(SKY_ERR_USAGE, "inference steps: want 1 to %d, got %d", NUM_TRAIN_TIMESTEPS, config->num_steps);
     }
-    if (!(config->shift > 0.0F) || !isfinite(config->shift)) {
-        return sky_fail(SKY_ERR_USAGE, "shift: want a number above 0, got %g", (double)config->shift);
+    if (!(config->shift > 0.0) || !isfinite(config->shift)) {
+        return sky_fail(SKY_ERR_USAGE, "shift: want a number above 0, got %g", config->shift);
     }
     if (config->grid != SKY_GRID_ORIGINAL && config->grid != SKY_GRID_DIFFUSERS) {
         return sky_fail(SKY_ERR_USAGE, "unknown time grid %d", (int)config->grid);

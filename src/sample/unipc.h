@@ -23,7 +23,7 @@ typedef enum sky_time_grid {
 
 typedef struct sky_unipc_config {
     int num_steps; /* 1 to 1000, the number of labels */
-    float shift;   /* > 0; so that no two noise levels are the same float */
+    double shift;  /* > 0; so that no two noise levels are the same float */
     sky_time_grid grid;
 } sky_unipc_config;
 

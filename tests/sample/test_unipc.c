@@ -12,7 +12,7 @@
 typedef struct grid_row {
     sky_time_grid grid;
     int num_steps;
-    float shift;
+    double shift;
     int timesteps[50];
 } grid_row;
 
@@ -48,7 +48,7 @@ TEST(published_timesteps)
 {
     for (size_t row = 0; row < sizeof grid_rows / sizeof grid_rows[0]; row++) {
         const grid_row *want = &grid_rows[row];
-        test_parameters("grid=%d N=%d shift=%g", (int)want->grid, want->num_steps, (double)want->shift);
+        test_parameters("grid=%d N=%d shift=%g", (int)want->grid, want->num_steps, want->shift);
         sky_unipc *solver = NULL;
         CHECK_OK(sky_unipc_create(&(sky_unipc_config){want->num_steps, want->shift, want->grid}, &solver));
         EXPECT(has_timesteps(solver, want));
@@ -99,7 +99,7 @@ TEST(create_refuses)
         {1000, 30000.0F, SKY_GRID_ORIGINAL}, {30, 8, (sky_time_grid)5},     {30, 1e6F, SKY_GRID_DIFFUSERS},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        test_parameters("num_steps=%d shift=%g grid=%d", bad[i].num_steps, (double)bad[i].shift, (int)bad[i].grid);
+        test_parameters("num_steps=%d shift=%g grid=%d", bad[i].num_steps, bad[i].shift, (int)bad[i].grid);
         sky_unipc *solver = NULL;
         const sky_status st = sky_unipc_create(&bad[i], &solver);
         EXPECT(solver == NULL);

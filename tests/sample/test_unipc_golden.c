@@ -84,8 +84,8 @@ TEST(published_scheduler)
         snprintf(group, sizeof group, "n%d_shift%d/", runs[i].num_steps, runs[i].shift);
         test_parameters("%s", group);
         unipc_run run;
-        CHECK(
-            unipc_run_begin(&run, &(sky_unipc_config){runs[i].num_steps, (float)runs[i].shift, SKY_GRID_ORIGINAL}, 24));
+        CHECK(unipc_run_begin(&run, &(sky_unipc_config){runs[i].num_steps, (double)runs[i].shift, SKY_GRID_ORIGINAL},
+                              24));
         EXPECT(same_grid("unipc.h5", group, run.solver, runs[i].num_steps));
         EXPECT(same_run(group, &run, runs[i].num_steps));
         unipc_run_end(&run);
@@ -99,7 +99,7 @@ TEST(diffusers_grid)
     CHECK(golden_attr_double("diffusers_t2v.h5", "/", "shift", &shift));
     CHECK(golden_attr_double("diffusers_t2v.h5", "/", "steps", &steps));
     sky_unipc *solver = NULL;
-    CHECK_OK(sky_unipc_create(&(sky_unipc_config){(int)steps, (float)shift, SKY_GRID_DIFFUSERS}, &solver));
+    CHECK_OK(sky_unipc_create(&(sky_unipc_config){(int)steps, shift, SKY_GRID_DIFFUSERS}, &solver));
     EXPECT(same_grid("diffusers_t2v.h5", "", solver, (int)steps));
     sky_unipc_destroy(&solver);
 }
