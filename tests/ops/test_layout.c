@@ -319,18 +319,19 @@ TEST(layouts_refuse)
     const sky_tensor latents = SKY_TENSOR(memory[0], SKY_F32, 3, 2, 4, 6);
     const sky_tensor odd = SKY_TENSOR(memory[0], SKY_F32, 3, 2, 4, 5);
     const sky_tensor rows = SKY_TENSOR(memory[1], SKY_F32, 12, 12);
+    const sky_tensor fewer_rows = SKY_TENSOR(memory[1], SKY_F32, 8, 12);
     const sky_tensor narrow = SKY_TENSOR(memory[1], SKY_F32, 12, 8);
     REFUSES(patchify, SKY_OK, .y = rows, .x = latents);
     REFUSES(patchify, SKY_ERR_SHAPE, .y = rows, .x = latents, .first_token = 1);
     REFUSES(patchify, SKY_ERR_SHAPE, .y = rows, .x = latents, .first_token = -1);
-    REFUSES(patchify, SKY_ERR_SHAPE, .y = rows, .x = odd);
+    REFUSES(patchify, SKY_ERR_SHAPE, .y = fewer_rows, .x = odd); /* even if its whole patches fit */
     REFUSES(patchify, SKY_ERR_SHAPE, .y = narrow, .x = latents);
     REFUSES(patchify, SKY_ERR_DTYPE, .y = rows, .x = SKY_TENSOR(memory[0], SKY_BF16, 3, 2, 4, 6));
     REFUSES(patchify, SKY_ERR_INTERNAL, .y = SKY_TENSOR(memory[0], SKY_F32, 12, 12), .x = latents);
     REFUSES(unpatchify, SKY_OK, .y = latents, .x = rows);
     REFUSES(unpatchify, SKY_ERR_SHAPE, .y = latents, .x = SKY_TENSOR(memory[1], SKY_F32, 11, 12));
     REFUSES(unpatchify, SKY_ERR_SHAPE, .y = latents, .x = narrow);
-    REFUSES(unpatchify, SKY_ERR_SHAPE, .y = odd, .x = rows);
+    REFUSES(unpatchify, SKY_ERR_SHAPE, .y = odd, .x = fewer_rows);
     REFUSES(unpatchify, SKY_ERR_DTYPE, .y = latents, .x = SKY_TENSOR(memory[1], SKY_BF16, 12, 12));
     REFUSES(unpatchify, SKY_ERR_INTERNAL, .y = latents, .x = SKY_TENSOR(memory[0], SKY_F32, 12, 12));
 
