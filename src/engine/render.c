@@ -254,9 +254,52 @@ static sky_status write_video(render *r)
     return st;
 }
 
+/* FNV-1a of the settings, but for the model's folder, which may have another name on another machine. */
+static sky_status hash_settings(const sky_settings *settings, uint64_t *out)
+{
+    json_t *object = sky_settings_json(settings);
+    json_object_del(object, "model");
+    char *text = object != NULL ? json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    json_decref(object);
+    if (text == NULL) {
+        return sky_fail(SKY_ERR_NOMEM, "settings");
+    }
+    uint64_t hash = 0xcbf29ce484222325U;
+    for (const char *p = text; *p != '\0'; p++) {
+        hash = (hash ^ (unsigned char)*p) * 0x100000001b3U;
+    }
+    free(text);
+    *out = hash;
+    return SKY_OK;
+}
+
+/* Ranks that were started with different flags would make a video of neither. Collective. */
+static sky_status check_same_settings(render *r)
+{
+    sky_group *group = r->engine->config.group;
+    const int size = sky_group_size(group);
+    uint64_t own = 0;
+    uint64_t *all = calloc((size_t)size, sizeof *all);
+    sky_status st =
+        all != NULL ? hash_settings(r->settings, &own) : sky_fail(SKY_ERR_NOMEM, "settings of %d ranks", size);
+    SKY_TRY_GOTO(sky_group_agree(group, st));
+    SKY_TRY_GOTO(sky_group_all_gather(group, &own, sizeof own, all));
+    for (int rank = 1; rank < size; rank++) {
+        if (all[rank] != all[0]) {
+            st = sky_fail(SKY_ERR_USAGE,
+                          "rank %d was started with other settings than rank 0; give all ranks the same flags", rank);
+            goto done;
+        }
+    }
+done:
+    free(all);
+    return st;
+}
+
 static sky_status run_stages(render *r)
 {
     sky_group *group = r->engine->config.group;
+    SKY_TRY(check_same_settings(r));
     SKY_TRY(sky_group_agree(group, open_checkpoint(r)));
     SKY_TRY(sky_group_agree(group, render_encode_text(r)));
     SKY_TRY(denoise(r)); /* agrees by itself */

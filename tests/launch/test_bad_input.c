@@ -361,4 +361,19 @@ TEST(one_rank_of_two_fails)
     }
 }
 
+TEST(ranks_with_different_flags)
+{
+#define SMALL(steps)                                                                                                  \
+    SKY_TEST_PROGRAM, "--model_path", MODEL, "--prompt", "x", "--height", "32", "--width", "48", "--num_frames", "5", \
+        "--inference_steps", steps, "--seed", "1", "--output", output
+    const char *output = test_temp_path("different.y4m");
+    const char *const argv[] = {
+        SKY_TEST_MPIRUN, "--oversubscribe", "-np", "1", SMALL("2"), ":", "-np", "1", SMALL("3"), NULL};
+    program_run run;
+    program_start(&run, argv);
+    CHECK(run.exit_code == EXIT_USAGE && says(&run, "rank 1 was started with other settings") &&
+          count_errors(&run) == 1);
+    program_free(&run);
+}
+
 TEST_MAIN
