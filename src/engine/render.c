@@ -79,14 +79,15 @@ static void on_loaded(void *user, uint64_t done_bytes, uint64_t total_bytes)
 sky_status render_load(render *r, sky_component component, sky_phase phase, render_loader loader, sky_weights **weights)
 {
     load_progress progress = {.r = r, .phase = phase};
+    const uint64_t bytes = sky_checkpoint_bytes(r->checkpoint, component);
     const double start = sky_seconds_now();
+    render_progress(r, phase, 0, bytes);
     SKY_TRY(sky_weights_create(&r->engine->ctx, r->checkpoint, component, on_loaded, &progress, weights));
     SKY_TRY(sky_fail_in(loader(r, *weights), "%s", sky_phase_name(phase)));
     if (sky_weights_bytes(*weights) > r->result->weight_bytes) {
         r->result->weight_bytes = sky_weights_bytes(*weights);
     }
     r->result->seconds[phase] = sky_seconds_now() - start;
-    const uint64_t bytes = sky_checkpoint_bytes(r->checkpoint, component);
     render_progress(r, phase, bytes, bytes);
     return SKY_OK;
 }
