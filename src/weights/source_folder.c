@@ -1,0 +1,155 @@
+/* A folder of safetensors files as one source, and the index that says what is in which file. */
+#include "weights/source_impl.h"
+
+#include "base/file.h"
+#include "base/json.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_INDEX_BYTES ((size_t)64 << 20)
+
+static bool has_suffix(const char *name, const char *suffix)
+{
+    const size_t len = strlen(name);
+    const size_t suffix_len = strlen(suffix);
+    return len > suffix_len && strcmp(name + len - suffix_len, suffix) == 0;
+}
+
+static int is_safetensors(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.' && has_suffix(entry->d_name, ".safetensors");
+}
+
+static int is_index(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.' && has_suffix(entry->d_name, ".safetensors.index.json");
+}
+
+/* strcmp, not the locale's order: every machine reads in the same order. */
+static int by_entry_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static void free_entries(struct dirent **entries, int count)
+{
+    for (int i = 0; i < count; i++) {
+        free(entries[i]);
+    }
+    free(entries);
+}
+
+static sky_status list_folder(const char *folder, int (*keep)(const struct dirent *), struct dirent ***entries,
+                              int *count)
+{
+    const int found = scandir(folder, entries, keep, by_entry_name);
+    if (found < 0) {
+        char text[128];
+        return sky_fail(SKY_ERR_IO, "%s: cannot list the folder: %s", folder, strerror_r(errno, text, sizeof text));
+    }
+    *count = found;
+    return SKY_OK;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+/* The index names exactly the tensors of the files that it names, and those files are all there. */
+static sky_status check_weight_map(const sky_source *source, int first_file, const json_t *map)
+{
+    const char *name = NULL;
+    json_t *value = NULL;
+    bool *named = calloc((size_t)source->num_files + 1, sizeof *named);
+    sky_status st = named != NULL ? SKY_OK : sky_fail(SKY_ERR_NOMEM, "no memory");
+    int64_t expected = 0;
+    json_object_foreach((json_t *)map, name, value)
+    {
+        const char *file = json_string_value(value);
+        if (st != SKY_OK) {
+            break;
+        }
+        st = sky_check_name("tensor", name, strlen(name));
+        if (st != SKY_OK) {
+            break;
+        }
+        if (file == NULL || sky_check_name("file", file, strlen(file)) != SKY_OK || strchr(file, '/') != NULL) {
+            st = sky_fail(SKY_ERR_INPUT, "%.200s: want the name of a file in the same folder", name);
+            break;
+        }
+        int index = first_file;
+        while (index < source->num_files && strcmp(base_name(source->files[index].path), file) != 0) {
+            index++;
+        }
+        if (index == source->num_files) {
+            st = sky_fail(SKY_ERR_INPUT, "%.200s: is in %.200s, which is missing (is the download complete?)", name,
+                          file);
+            break;
+        }
+        const sky_source_tensor *t = sky_source_find(source, name + sky_name_prefix_len(name, strlen(name)));
+        if (t == NULL || t->file != index) {
+            st = sky_fail(SKY_ERR_INPUT, "%.200s: want it in %.200s, where it is not", name, file);
+            break;
+        }
+        named[index] = true;
+        expected++;
+    }
+    for (int64_t i = 0; i < source->num_tensors && st == SKY_OK; i++) {
+        expected -= named[source->tensors[i].file];
+    }
+    if (st == SKY_OK && expected != 0) {
+        st = sky_fail(SKY_ERR_INPUT, "its files hold %lld tensors that it does not name", -(long long)expected);
+    }
+    free(named);
+    return st;
+}
+
+static sky_status check_index(const sky_source *source, int first_file, const char *path)
+{
+    json_t *index = NULL;
+    SKY_TRY(sky_json_load(path, MAX_INDEX_BYTES, &index));
+    const json_t *map = json_object_get(index, "weight_map");
+    sky_status st = json_is_object(map) ? check_weight_map(source, first_file, map)
+                                        : sky_fail(SKY_ERR_INPUT, "want an object \"weight_map\"");
+    json_decref(index);
+    return sky_fail_in(st, "%s", path);
+}
+
+sky_status sky_source_add_folder(sky_source *source, const char *folder)
+{
+    sky_status st = SKY_OK;
+    struct dirent **entries = NULL;
+    int count = 0;
+    char *path = NULL;
+    const int first_file = source->num_files;
+
+    SKY_TRY_GOTO(list_folder(folder, is_safetensors, &entries, &count));
+    for (int i = 0; i < count; i++) {
+        SKY_TRY_GOTO(sky_path_join(folder, entries[i]->d_name, &path));
+        SKY_TRY_GOTO(sky_source_add_safetensors(source, path));
+        free(path);
+        path = NULL;
+    }
+    free_entries(entries, count);
+    entries = NULL;
+    count = 0;
+    SKY_TRY_GOTO(list_folder(folder, is_index, &entries, &count));
+    for (int i = 0; i < count; i++) {
+        SKY_TRY_GOTO(sky_path_join(folder, entries[i]->d_name, &path));
+        SKY_TRY_GOTO(check_index(source, first_file, path));
+        free(path);
+        path = NULL;
+    }
+    if (source->num_files == first_file) {
+        st = sky_fail(SKY_ERR_INPUT, "%s: no *.safetensors in this folder", folder);
+    }
+done:
+    free(path);
+    free_entries(entries, count);
+    return st;
+}
