@@ -1,7 +1,6 @@
 #include "ops/cpu/device.h"
 
 #include "ops/cpu/conv3d_plan.h"
-#include "ops/cpu/isa.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +55,7 @@ static sky_status device_sync(void *device)
 #define FORWARD(op)                                                                          \
     static sky_status forward_##op(sky_ctx *ctx, const sky_##op##_args *args, void *scratch) \
     {                                                                                        \
-        return sky_cpu_device_of(ctx)->table->op(ctx, args, scratch);                        \
+        return sky_cpu_device_of(ctx)->isa->table->op(ctx, args, scratch);                   \
     }
 SKY_OPS(FORWARD)
 #undef FORWARD
@@ -82,31 +81,12 @@ const sky_backend *sky_backend_cpu(void)
 
 sky_status sky_cpu_device_set_isa(void *device, const char *name)
 {
-    sky_cpu_device *d = device;
-#ifdef SKY_CPU_X86
-    __builtin_cpu_init();
-    const bool has_v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                        __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
-    const bool has_v4 = has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512vl");
-    if (strcmp(name, "v4") == 0 && has_v4) {
-        d->table = &sky_cpu_table_v4;
-        d->isa = "v4";
-        return SKY_OK;
+    const sky_cpu_isa *isa = sky_cpu_isa_find(name);
+    if (isa == NULL) {
+        return sky_fail(SKY_ERR_UNSUPPORTED, "instruction set '%s' is not offered by this machine or build", name);
     }
-    if (strcmp(name, "v3") == 0 && has_v3) {
-        d->table = &sky_cpu_table_v3;
-        d->isa = "v3";
-        return SKY_OK;
-    }
-#endif
-    if (strcmp(name, "base") == 0) {
-        d->table = &sky_cpu_table_base;
-        d->isa = "base";
-        return SKY_OK;
-    }
-    return sky_fail(SKY_ERR_UNSUPPORTED, "instruction set '%s' is not offered by this machine or build", name);
+    ((sky_cpu_device *)device)->isa = isa;
+    return SKY_OK;
 }
 
 sky_status sky_cpu_device_create(int num_threads, void **device)
@@ -126,10 +106,7 @@ sky_status sky_cpu_device_create(int num_threads, void **device)
     SKY_TRY_GOTO(device_alloc(NULL, (size_t)num_threads * SKY_CPU_THREAD_BYTES, &work));
     d->work = work;
     SKY_TRY_GOTO(sky_threads_create(num_threads, &d->threads));
-    if (sky_cpu_device_set_isa(d, "v4") != SKY_OK && sky_cpu_device_set_isa(d, "v3") != SKY_OK) {
-        SKY_TRY_GOTO(sky_cpu_device_set_isa(d, "base"));
-    }
-    sky_clear_message();
+    d->isa = sky_cpu_isa_best();
     *device = d;
     d = NULL;
 done:
@@ -151,5 +128,5 @@ void sky_cpu_device_destroy(void **device)
 
 const char *sky_cpu_device_isa(const void *device)
 {
-    return ((const sky_cpu_device *)device)->isa;
+    return ((const sky_cpu_device *)device)->isa->name;
 }

@@ -6,11 +6,11 @@
 
 #include "base/threads.h"
 #include "ops/cpu/cpu.h"
+#include "ops/cpu/isa.h"
 
 typedef struct sky_cpu_device {
-    sky_threads *threads;     /* owned */
-    const sky_backend *table; /* of the instruction set in use */
-    const char *isa;
+    sky_threads *threads;   /* owned */
+    const sky_cpu_isa *isa; /* the instruction set in use */
     int num_threads;
     unsigned char *work; /* owned; SKY_CPU_THREAD_BYTES for each thread */
 } sky_cpu_device;

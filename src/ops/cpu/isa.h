@@ -2,8 +2,8 @@
  * ops/cpu/isa.h - one source, several instruction sets
  *
  * Every file listed as a kernel file in CMakeLists.txt is compiled once per instruction set, with SKY_CPU_ISA set to the
- * set's name; SKY_CPU(name) then gives each copy's functions a name of their own (sky_cpu_conv3d_v4). device.c chooses
- * one table when the device is made.
+ * set's name; SKY_CPU(name) then gives each copy's functions a name of their own (sky_cpu_conv3d_v4). A device takes one
+ * set when it is made.
  */
 #ifndef SKY_OPS_CPU_ISA_H
 #define SKY_OPS_CPU_ISA_H
@@ -20,9 +20,18 @@ SKY_OPS(SKY_CPU_DECLARE)
 #undef SKY_CPU_DECLARE
 #endif
 
-/* Only the ops' entries are set. */
+/* An instruction set; only the ops' entries of its table are set. */
+typedef struct sky_cpu_isa {
+    const char *name;
+    const sky_backend *table;
+} sky_cpu_isa;
+
+/* By name, NULL where the build or this machine lacks it; and the fastest there is. isa_x86.c or isa_generic.c. */
+const sky_cpu_isa *sky_cpu_isa_find(const char *name);
+const sky_cpu_isa *sky_cpu_isa_best(void);
+
 extern const sky_backend sky_cpu_table_base;
-extern const sky_backend sky_cpu_table_v3;
+extern const sky_backend sky_cpu_table_v3; /* these two on x86-64 only */
 extern const sky_backend sky_cpu_table_v4;
 
 #endif
