@@ -8,9 +8,10 @@ set(SKY_CUDA AUTO CACHE STRING "CUDA backend: AUTO where nvcc is found, ON or OF
 set_property(CACHE SKY_CUDA PROPERTY STRINGS AUTO ON OFF)
 option(BUILD_SHARED_LIBS "Build libskyreels as a shared library" OFF)
 
-if(NOT CMAKE_C_COMPILER_ID STREQUAL "GNU")
-  message(WARNING "${CMAKE_C_COMPILER_ID} was chosen as compiler; src/ops/cpu uses vector builtins that only GCC is known "
-                  "to have. Where it fails: -DCMAKE_C_COMPILER=gcc in a new build folder.")
+# src/ops/cpu is written with __builtin_shufflevector and __builtin_convertvector.
+if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND CMAKE_C_COMPILER_VERSION VERSION_LESS 12)
+  message(FATAL_ERROR "GCC ${CMAKE_C_COMPILER_VERSION} lacks vector builtins that src/ops/cpu uses; want GCC 12 or later, "
+                      "or clang: -DCMAKE_C_COMPILER=gcc-12 in a new build folder.")
 endif()
 set(CMAKE_C_STANDARD 17)
 set(CMAKE_C_STANDARD_REQUIRED ON)

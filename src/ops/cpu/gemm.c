@@ -132,24 +132,29 @@ static inline sky_vec load_as_f32(const void *from, sky_dtype dtype, int64_t ind
  * Turns a square of SKY_CPU_LANES around: halves of vectors change places, then quarters, and so on. After the step of
  * distance h, bit h of row and lane have been exchanged.
  */
+#define TURN_LOW(lane, h)  ((lane) & (h) ? (lane) - (h) + SKY_CPU_LANES : (lane))
+#define TURN_HIGH(lane, h) ((lane) & (h) ? (lane) + SKY_CPU_LANES : (lane) + (h))
+#define TURN_STEP(v, h)                                         \
+    SKY_LOOP_UNROLLED                                           \
+    for (int i = 0; i < SKY_CPU_LANES; i++) {                   \
+        if ((i & (h)) == 0) {                                   \
+            const sky_vec low = v[i];                           \
+            const sky_vec high = v[i + (h)];                    \
+            v[i] = SKY_VEC_PICK(low, high, TURN_LOW, h);        \
+            v[i + (h)] = SKY_VEC_PICK(low, high, TURN_HIGH, h); \
+        }                                                       \
+    }
+
 static inline __attribute__((always_inline)) void turn(sky_vec *v)
 {
-    const sky_vec_bits lane = SKY_VEC_LANE_NUMBERS;
-#pragma GCC unroll 4
-    for (uint32_t h = SKY_CPU_LANES / 2; h > 0; h /= 2) {
-        const sky_vec_bits upper = (lane & h) / h; /* 1 where bit h of the lane is set */
-        const sky_vec_bits low = lane + upper * (SKY_CPU_LANES - h);
-        const sky_vec_bits high = lane + h + upper * (SKY_CPU_LANES - h);
-#pragma GCC unroll 16
-        for (uint32_t i = 0; i < SKY_CPU_LANES; i++) {
-            if ((i & h) == 0) {
-                const sky_vec a = v[i];
-                const sky_vec b = v[i + h];
-                v[i] = __builtin_shuffle(a, b, low);
-                v[i + h] = __builtin_shuffle(a, b, high);
-            }
-        }
-    }
+#if defined(__AVX512F__)
+    TURN_STEP(v, 8)
+#endif
+#if defined(__AVX2__)
+    TURN_STEP(v, 4)
+#endif
+    TURN_STEP(v, 2)
+    TURN_STEP(v, 1)
 }
 
 /* Columns [first, first + used) and k [k, k + count), with zeros up to the width; dst is the panel's row k. */

@@ -51,7 +51,7 @@ static void put_row(const linear_job *job, int64_t row, int64_t col, int64_t col
     const float *bias = job->args->bias.data;
     float *to = sky_write_to(y, row * job->cols + col, sums);
     if (bias != NULL) {
-#pragma GCC ivdep
+        SKY_LOOP_INDEPENDENT
         for (int64_t j = 0; j < cols; j++) {
             to[j] = sums[j] + bias[col + j];
         }

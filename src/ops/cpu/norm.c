@@ -81,7 +81,7 @@ static void rms_norm_row(const norm_job *job, int64_t row, const float *x, float
         }
         return;
     }
-#pragma GCC ivdep
+    SKY_LOOP_INDEPENDENT
     for (int64_t i = 0; i < job->cols; i++) {
         y[i] = weight[i] * (x[i] * factor);
     }
@@ -110,7 +110,7 @@ static void layer_norm_row(const norm_job *job, int64_t row, const float *x, flo
     const float *bias = args->bias.data;
     float mean, factor;
     moments(x, job->cols, args->eps, &mean, &factor);
-#pragma GCC ivdep
+    SKY_LOOP_INDEPENDENT
     for (int64_t i = 0; i < job->cols; i++) {
         y[i] = sky_madd((x[i] - mean) * factor, weight[i], bias[i]);
     }
@@ -132,7 +132,7 @@ static void layer_norm_modulate_row(const norm_job *job, int64_t row, const floa
     const float *scale = (const float *)args->scale.data + group * job->cols;
     float mean, factor;
     moments(x, job->cols, args->eps, &mean, &factor);
-#pragma GCC ivdep
+    SKY_LOOP_INDEPENDENT
     for (int64_t i = 0; i < job->cols; i++) {
         y[i] = sky_madd((x[i] - mean) * factor, 1.0F + scale[i], shift[i]);
     }
@@ -175,7 +175,7 @@ sky_status SKY_CPU(channel_norm)(sky_ctx *ctx, const sky_channel_norm_args *args
 /* Neighbours form a pair; freqs [dim / 2, 2] holds cos and sin. x may be y. */
 static void rotate(const float *x, const float *freqs, float *y, int64_t dim)
 {
-#pragma GCC ivdep
+    SKY_LOOP_INDEPENDENT
     for (int64_t p = 0; p < dim / 2; p++) {
         const float re = x[2 * p];
         const float im = x[2 * p + 1];
@@ -209,7 +209,7 @@ static void qk_norm_rope_row(const norm_job *job, int64_t row, const float *x, f
     const float *freqs = (const float *)args->freqs.data + row * head_dim;
     const float *weight = args->weight.data;
     const float factor = inverse_rms(x, job->cols, args->eps);
-#pragma GCC ivdep
+    SKY_LOOP_INDEPENDENT
     for (int64_t i = 0; i < job->cols; i++) {
         y[i] = weight[i] * (x[i] * factor);
     }

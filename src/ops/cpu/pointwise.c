@@ -51,7 +51,7 @@ static void silu_block(const void *args, const float *const *x, float *y, int64_
 {
     (void)args;
     const float *a = x[0];
-#pragma GCC ivdep
+    SKY_LOOP_INDEPENDENT
     for (int64_t i = 0; i < len; i++) {
         y[i] = sky_silu(a[i]);
     }
@@ -61,7 +61,7 @@ static void gelu_tanh_block(const void *args, const float *const *x, float *y, i
 {
     (void)args;
     const float *a = x[0];
-#pragma GCC ivdep
+    SKY_LOOP_INDEPENDENT
     for (int64_t i = 0; i < len; i++) {
         y[i] = sky_gelu_tanh(a[i]);
     }
@@ -71,7 +71,7 @@ static void gelu_erf_block(const void *args, const float *const *x, float *y, in
 {
     (void)args;
     const float *a = x[0];
-#pragma GCC ivdep
+    SKY_LOOP_INDEPENDENT
     for (int64_t i = 0; i < len; i++) {
         y[i] = sky_gelu_erf(a[i]);
     }
@@ -102,7 +102,7 @@ static void add_block(const void *args, const float *const *x, float *y, int64_t
     (void)args;
     const float *a = x[0];
     const float *b = x[1];
-#pragma GCC ivdep
+    SKY_LOOP_INDEPENDENT
     for (int64_t i = 0; i < len; i++) {
         y[i] = a[i] + b[i];
     }
@@ -119,7 +119,7 @@ static void gated_gelu_block(const void *args, const float *const *x, float *y, 
     (void)args;
     const float *up = x[0];
     const float *gate = x[1];
-#pragma GCC ivdep
+    SKY_LOOP_INDEPENDENT
     for (int64_t i = 0; i < len; i++) {
         y[i] = up[i] * sky_gelu_tanh(gate[i]);
     }
@@ -152,7 +152,7 @@ static void cfg_combine_block(const void *args, const float *const *x, float *y,
     const float guidance_scale = ((const sky_cfg_combine_args *)args)->guidance_scale;
     const float *cond = x[0];
     const float *uncond = x[1];
-#pragma GCC ivdep
+    SKY_LOOP_INDEPENDENT
     for (int64_t i = 0; i < len; i++) {
         y[i] = uncond[i] + guidance_scale * (cond[i] - uncond[i]);
     }
@@ -217,12 +217,12 @@ static void gate_rows(void *arg, int64_t index, int thread)
             const float *y = sky_read(&args->y, row * job->cols + col, len, buf);
             float *x = (float *)args->x.data + row * job->cols + col;
             if (gate == NULL) {
-#pragma GCC ivdep
+                SKY_LOOP_INDEPENDENT
                 for (int64_t i = 0; i < len; i++) {
                     x[i] += y[i];
                 }
             } else {
-#pragma GCC ivdep
+                SKY_LOOP_INDEPENDENT
                 for (int64_t i = 0; i < len; i++) {
                     x[i] = sky_madd(y[i], gate[col + i], x[i]);
                 }

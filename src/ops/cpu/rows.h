@@ -19,10 +19,10 @@ static inline float sky_fold_sum(sky_vec *v)
         }
     }
     sky_vec sum = v[0];
-#pragma GCC unroll 4
-    for (uint32_t half = SKY_CPU_LANES / 2; half > 0; half /= 2) {
-        sum += sky_vec_swap(sum, half);
-    }
+    sum = SKY_CPU_LANES > 8 ? sum + SKY_VEC_SWAP(sum, 8) : sum;
+    sum = SKY_CPU_LANES > 4 ? sum + SKY_VEC_SWAP(sum, 4) : sum;
+    sum += SKY_VEC_SWAP(sum, 2);
+    sum += SKY_VEC_SWAP(sum, 1);
     return sum[0];
 }
 
@@ -33,11 +33,11 @@ static inline float sky_fold_max(sky_vec *v)
             v[i] = sky_vec_max(v[i], v[i + half]);
         }
     }
-    sky_vec max = v[0];
-#pragma GCC unroll 4
-    for (uint32_t half = SKY_CPU_LANES / 2; half > 0; half /= 2) {
-        max = sky_vec_max(max, sky_vec_swap(max, half));
-    }
+    sky_vec max = v[0]; /* a swap that is too wide for the vector changes nothing here */
+    max = sky_vec_max(max, SKY_VEC_SWAP(max, 8));
+    max = sky_vec_max(max, SKY_VEC_SWAP(max, 4));
+    max = sky_vec_max(max, SKY_VEC_SWAP(max, 2));
+    max = sky_vec_max(max, SKY_VEC_SWAP(max, 1));
     return max[0];
 }
 

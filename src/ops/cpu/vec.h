@@ -16,25 +16,27 @@
 /* The tile of a matrix product is up to SKY_CPU_MAX_VECS vectors across: what the number of registers allows. */
 #if defined(__AVX512F__)
 #define SKY_CPU_VEC_BYTES 64
-#define SKY_VEC_LANE_NUMBERS                                 \
-    {                                                        \
-        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 \
-    }
+#define SKY_VEC_EACH_LANE(f, h)                                                                                   \
+    f(0, h), f(1, h), f(2, h), f(3, h), f(4, h), f(5, h), f(6, h), f(7, h), f(8, h), f(9, h), f(10, h), f(11, h), \
+        f(12, h), f(13, h), f(14, h), f(15, h)
 enum { SKY_CPU_LANES = 16, SKY_CPU_MAX_VECS = 4 };
 #elif defined(__AVX2__)
-#define SKY_CPU_VEC_BYTES 32
-#define SKY_VEC_LANE_NUMBERS   \
-    {                          \
-        0, 1, 2, 3, 4, 5, 6, 7 \
-    }
+#define SKY_CPU_VEC_BYTES       32
+#define SKY_VEC_EACH_LANE(f, h) f(0, h), f(1, h), f(2, h), f(3, h), f(4, h), f(5, h), f(6, h), f(7, h)
 enum { SKY_CPU_LANES = 8, SKY_CPU_MAX_VECS = 2 };
 #else
-#define SKY_CPU_VEC_BYTES 16
-#define SKY_VEC_LANE_NUMBERS \
-    {                        \
-        0, 1, 2, 3           \
-    }
+#define SKY_CPU_VEC_BYTES       16
+#define SKY_VEC_EACH_LANE(f, h) f(0, h), f(1, h), f(2, h), f(3, h)
 enum { SKY_CPU_LANES = 4, SKY_CPU_MAX_VECS = 2 };
+#endif
+
+/* For the loop that follows: its iterations do not touch each other's memory; it is to be unrolled whole. */
+#if defined(__clang__)
+#define SKY_LOOP_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#define SKY_LOOP_UNROLLED    _Pragma("clang loop unroll(full)")
+#else
+#define SKY_LOOP_INDEPENDENT _Pragma("GCC ivdep")
+#define SKY_LOOP_UNROLLED    _Pragma("GCC unroll 16")
 #endif
 
 typedef float sky_vec __attribute__((vector_size(SKY_CPU_VEC_BYTES)));
@@ -117,12 +119,13 @@ static inline sky_vec sky_vec_madd(sky_vec a, sky_vec b, sky_vec c)
 }
 #endif
 
-/* Lanes i and i ^ step change places. */
-static inline sky_vec sky_vec_swap(sky_vec x, uint32_t step)
-{
-    const sky_vec_bits lane = SKY_VEC_LANE_NUMBERS;
-    return __builtin_shuffle(x, lane ^ step);
-}
+/*
+ * Lanes of a and then of b, numbered on, in the order that number(lane, h) gives; h is a constant. Lanes i and i ^ h change
+ * places in SKY_VEC_SWAP; an h that the vector is too short for leaves it as it is.
+ */
+#define SKY_VEC_PICK(a, b, number, h) __builtin_shufflevector(a, b, SKY_VEC_EACH_LANE(number, h))
+#define SKY_VEC_SWAPPED(lane, h)      (((lane) ^ (h)) % SKY_CPU_LANES)
+#define SKY_VEC_SWAP(x, h)            SKY_VEC_PICK(x, x, SKY_VEC_SWAPPED, h)
 
 /* a * b + c, rounded once where the machine can. */
 static inline float sky_madd(float a, float b, float c)
