@@ -12,7 +12,8 @@
  *     sky_settings_complete(&settings);
  *     if (sky_settings_check(&settings) != SKY_OK || sky_group_self_create(&group) != SKY_OK ||
  *         sky_cpu_device_create(8, &device) != SKY_OK ||
- *         sky_engine_create(&(sky_engine_config){sky_backend_cpu(), device, group, NULL, NULL}, &engine) != SKY_OK ||
+ *         sky_engine_create(&(sky_engine_config){.backend = sky_backend_cpu(), .device = device, .group = group},
+ *                           &engine) != SKY_OK ||
  *         sky_engine_render(engine, &settings, &result) != SKY_OK) {
  *         fprintf(stderr, "%s\n", sky_message());
  *     }

@@ -140,6 +140,9 @@ static sky_status open_checkpoint(render *r)
 {
     sky_weights *weights = NULL;
     sky_transformer_dims dims;
+    if (r->settings->output == NULL) {
+        return sky_fail(SKY_ERR_USAGE, "--output is missing: where the video goes");
+    }
     if (sky_group_rank(r->engine->config.group) == 0) {
         SKY_TRY(sky_video_check_path(r->settings->output));
     }

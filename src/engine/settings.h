@@ -22,7 +22,7 @@ typedef struct sky_settings {
     const char *model_path;      /* required; borrowed, as all text here */
     const char *prompt;          /* required; UTF-8 */
     const char *negative_prompt; /* NULL: the published default */
-    const char *output;          /* NULL: named from prompt and seed */
+    const char *output;          /* required to render; sky_settings_output_name() makes one */
     int64_t height, width;       /* 0: from the model's name, 544 x 960 or 720 x 1280 */
     int64_t num_frames;          /* 0: 97, or 121 for 720P */
     int64_t inference_steps;

@@ -280,4 +280,15 @@ TEST(odd_sizes_render)
     }
 }
 
+TEST(a_render_without_an_output_is_refused)
+{
+    char prompt[256];
+    sky_settings settings;
+    seen s = {.stop_before_step = -1};
+    CHECK(golden_settings("0", prompt, &settings));
+    settings.output = NULL;
+    CHECK_STATUS(render_on_cpu(1, &settings, &s), SKY_ERR_USAGE);
+    free_seen(&s);
+}
+
 TEST_MAIN
