@@ -103,6 +103,10 @@ TEST(numeric_references)
         {"&#65 &#x41g &#0000000065;", "A Ag A"},
         {"&#59;", ";"}, /* ftfy leaves it, html.unescape does not */
         {"&amp;#38;lt;", "<"},
+        {"&amp&#59;lt;", "&;lt;"},
+        {"&#000000000000000000000038;amp;lt;", "<"},     /* 24 digits: ftfy decodes it, and what comes of it */
+        {"&#0000000000000000000000038;amp;lt;", "&lt;"}, /* 25: only html.unescape, twice */
+        {"&#4294967361;&#x100000041;", "\xef\xbf\xbd\xef\xbf\xbd"}, /* 2^32 + 65 */
         {"&#x1F680;", "\xf0\x9f\x9a\x80"},
     };
     CHECK_ALL(cases);

@@ -35,6 +35,8 @@ TEST(the_usual_file)
     const test_json usual = {0};
     check_ids(&usual, "", "1");
     check_ids(&usual, "ab a", "7 3 4 1");
+    check_ids(&usual, " ab", "7 1");
+    check_ids(&usual, BLOCK "ab", "7 1");
     check_ids(&usual, "abxyab", "7 2 6 1");
     check_ids(&usual, "a<unk>b", "3 4 2 5 1"); /* no added token here, but a piece */
 }
@@ -52,6 +54,17 @@ TEST(scores_decide)
     const test_json twice = {.vocab = "[[\"<pad>\",0],[\"</s>\",0],[\"<unk>\",0],[\"" BLOCK
                                       "\",-2],[\"a\",-1],[\"b\",-1],[\"ab\",-9],[\"ab\",-1.5]]"};
     check_ids(&twice, "ab", "3 7 1");
+}
+
+TEST(an_unknown_character_costs_ten_more_than_the_worst_piece)
+{
+    /* "xa" is the worst piece, -8: x unknown and then a is -18 + 9.5 or -18 + 10.5. */
+    const test_json less = {.vocab = "[[\"<pad>\",0],[\"</s>\",0],[\"<unk>\",0],[\"" BLOCK
+                                     "\",-2],[\"a\",9.5],[\"xa\",-8]]"};
+    check_ids(&less, "xa", "3 5 1");
+    const test_json more = {.vocab = "[[\"<pad>\",0],[\"</s>\",0],[\"<unk>\",0],[\"" BLOCK
+                                     "\",-2],[\"a\",10.5],[\"xa\",-8]]"};
+    check_ids(&more, "xa", "3 2 4 1");
 }
 
 TEST(bytes_for_unknown_characters)
@@ -118,6 +131,10 @@ TEST(added_tokens)
         test_parameters("case %zu", i);
         check_ids(&parts, cases[i].text, cases[i].ids);
     }
+    const test_json first = {.added_tokens = "[{\"id\":8,\"content\":\"x\",\"special\":false}]",
+                             .pre_tokenizer =
+                                 "{\"type\":\"Metaspace\",\"replacement\":\"" BLOCK "\",\"prepend_scheme\":\"first\"}"};
+    check_ids(&first, "abxab", "7 8 6 1");
     sky_tokenizer *tokenizer = NULL;
     const test_json far = {.added_tokens = "[{\"id\":1048575,\"content\":\"x\"}]"};
     CHECK_OK(open_json(&far, &tokenizer));

@@ -35,11 +35,13 @@ TEST(a_small_model)
         {"Aab", "3 5 6 1"}, /* A -> b */
         {"\xc3\x84"
          "ab",
-         "7 1"},                          /* U+00C4 -> nothing */
-        {"ab  ab ", "7 7 1"},             /* a run of spaces is one U+2581; none at the end */
-        {"xyz", "3 2 1"},                 /* a run of unknown characters is one <unk> */
-        {"x ab<unk>yz", "3 2 7 2 3 2 1"}, /* an added token starts a word behind it */
-        {"ab</s>ab <pad>", "7 1 7 0 1"},  /* as found in the raw text */
+         "7 1"},                                  /* U+00C4 -> nothing */
+        {"A\xcc\x81", "3 5 1"},                   /* the mark goes with its letter: one cluster of three bytes */
+        {"A\xcc\x81\xcc\x81\xcc\x81", "3 5 2 1"}, /* one of seven goes character by character */
+        {"ab  ab ", "7 7 1"},                     /* a run of spaces is one U+2581; none at the end */
+        {"xyz", "3 2 1"},                         /* a run of unknown characters is one <unk> */
+        {"x ab<unk>yz", "3 2 7 2 3 2 1"},         /* an added token starts a word behind it */
+        {"ab</s>ab <pad>", "7 1 7 0 1"},          /* as found in the raw text */
         {"ba\xe2\x96\x81"
          "ab",
          "3 5 4 7 1"}, /* U+2581 in the text is a space */
@@ -266,6 +268,34 @@ TEST(bad_character_maps_are_refused)
     put_unit(&map, TEST_CHARSMAP_LEAF, 0x80000000U | 1);
     put_model(&file, &map);
     check_refused(&file, "inside a character");
+}
+
+/* A map of so many units whose only reachable unit, if any, is that of "A". */
+static void check_walk(int num_units, uint32_t unit_of_a, const char *text)
+{
+    static test_bytes map;
+    sky_charsmap opened = {0};
+    sky_text mapped = {0};
+    map.len = 0;
+    put_u32(&map, 4 * (uint32_t)num_units);
+    for (int i = 0; i < num_units; i++) {
+        put_u32(&map, i == 0 ? 0x100U << 10 : i == TEST_CHARSMAP_A ? unit_of_a : 0);
+    }
+    put_bytes(&map, "", 1);
+    CHECK_OK(sky_charsmap_open(map.data, map.len, &opened));
+    const sky_status st = sky_charsmap_apply(&opened, text, strlen(text), &mapped);
+    const bool same = mapped.len == strlen(text) && memcmp(mapped.data, text, mapped.len) == 0;
+    sky_text_free(&mapped);
+    sky_charsmap_free(&opened);
+    CHECK_OK(st);
+    CHECK(same);
+}
+
+TEST(a_walk_that_leaves_the_units_finds_nothing)
+{
+    check_walk(0x101, 0, "x");                                      /* the first step leads to 0x178 */
+    check_walk(0x142, 0x1fffffU << 10 | 0x200U | 'A', "A\xcc\x81"); /* the second far away */
+    check_walk(0x142, 0x3fU << 10 | 'A', "A\xcc\x81");              /* 0x17e ^ 0xcc */
 }
 
 TEST_MAIN
