@@ -36,4 +36,49 @@ TEST(bf16_rounds_to_nearest_even_and_keeps_nan)
     CHECK(isinf(sky_bf16_to_f32(sky_f32_to_bf16(-INFINITY))));
 }
 
+/* All pairs, unaligned, against the conversion of one value through f32. */
+TEST(every_pair_converts)
+{
+    static const sky_dtype from_types[] = {SKY_F32, SKY_BF16, SKY_F16, SKY_F64};
+    static const sky_dtype to_types[] = {SKY_F32, SKY_BF16, SKY_F16};
+    static const float values[] = {0.0F, -1.0F, 0.33325195F, 1000.0F, -6.1035156e-5F, 3.140625F, 2.0F};
+    enum { LEN = sizeof values / sizeof values[0] };
+    for (size_t f = 0; f < 4; f++) {
+        for (size_t t = 0; t < 3; t++) {
+            unsigned char from[8 * LEN + 1];
+            unsigned char to[4 * LEN + 1];
+            test_parameters("%s to %s", sky_dtype_name(from_types[f]), sky_dtype_name(to_types[t]));
+            for (size_t i = 0; i < LEN; i++) {
+                const double wide = (double)values[i];
+                if (from_types[f] == SKY_F64) {
+                    memcpy(from + 1 + 8 * i, &wide, sizeof wide);
+                } else {
+                    CHECK(sky_dtype_convert(from + 1 + i * sky_dtype_bytes(from_types[f]), from_types[f], &values[i],
+                                            SKY_F32, 1));
+                }
+            }
+            CHECK(sky_dtype_convert(to + 1, to_types[t], from + 1, from_types[f], LEN));
+            for (size_t i = 0; i < LEN; i++) {
+                float source = values[i];
+                float got = 0.0F;
+                uint16_t bits;
+                if (from_types[f] == SKY_BF16) {
+                    source = sky_round_bf16(source);
+                } else if (from_types[f] == SKY_F16) {
+                    source = sky_f16_to_f32(sky_f32_to_f16(source));
+                }
+                memcpy(&bits, to + 1 + 2 * i, sizeof bits);
+                if (to_types[t] == SKY_F32) {
+                    memcpy(&got, to + 1 + 4 * i, sizeof got);
+                    CHECK(got == source);
+                } else {
+                    CHECK(bits == (to_types[t] == SKY_BF16 ? sky_f32_to_bf16(source) : sky_f32_to_f16(source)));
+                }
+            }
+        }
+    }
+    float x = 0.0F;
+    CHECK(!sky_dtype_convert(&x, SKY_F64, &x, SKY_F32, 1) && !sky_dtype_convert(&x, SKY_F32, &x, SKY_I32, 1));
+}
+
 TEST_MAIN
