@@ -111,6 +111,23 @@ static sky_status run_conv3d(rig *r, sky_dtype dtype, sky_tensor *out)
                                                   .pad_right = 1});
 }
 
+/* Few outputs and rows of several strips. */
+static sky_status run_conv3d_head(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    *out = RIG_OUTPUT(r, dtype, 2, 7, 101, 3);
+    return sky_conv3d(&r->ctx, &(sky_conv3d_args){.y = *out,
+                                                  .x = RIG_INPUT(r, dtype, 1, 2, 7, 101, 72),
+                                                  .past = RIG_INPUT(r, dtype, 2, 2, 7, 101, 72),
+                                                  .weight = RIG_INPUT(r, dtype, 3, 3, 3, 3, 72, 3),
+                                                  .bias = RIG_INPUT(r, SKY_F32, 4, 3),
+                                                  .stride_t = 1,
+                                                  .stride_hw = 1,
+                                                  .pad_top = 1,
+                                                  .pad_bottom = 1,
+                                                  .pad_left = 1,
+                                                  .pad_right = 1});
+}
+
 static sky_status run_channel_norm(rig *r, sky_dtype dtype, sky_tensor *out)
 {
     *out = RIG_OUTPUT(r, dtype, 3001, 77);
@@ -131,11 +148,47 @@ static sky_status run_modulate(rig *r, sky_dtype dtype, sky_tensor *out)
                                                                             .eps = 1e-6F});
 }
 
+static sky_status run_rms_norm(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    *out = RIG_OUTPUT(r, dtype, 601, 333);
+    return sky_rms_norm(&r->ctx, &(sky_rms_norm_args){.y = *out,
+                                                      .x = RIG_INPUT(r, dtype, 1, 601, 333),
+                                                      .weight = RIG_INPUT(r, SKY_F32, 2, 333),
+                                                      .eps = 1e-6F,
+                                                      .round_normed = true});
+}
+
+static sky_status run_qk_norm_rope(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    *out = RIG_OUTPUT(r, dtype, 401, 3 * 46);
+    return sky_qk_norm_rope(&r->ctx, &(sky_qk_norm_rope_args){.y = *out,
+                                                              .x = RIG_INPUT(r, dtype, 1, 401, 3 * 46),
+                                                              .weight = RIG_INPUT(r, SKY_F32, 2, 3 * 46),
+                                                              .freqs = RIG_INPUT(r, SKY_F32, 3, 401, 23, 2),
+                                                              .eps = 1e-6F});
+}
+
+static sky_status run_gate_residual(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    *out = RIG_INPUT(r, SKY_F32, 1, 601, 333);
+    return sky_gate_residual(&r->ctx, &(sky_gate_residual_args){.x = *out,
+                                                                .y = RIG_INPUT(r, dtype, 2, 601, 333),
+                                                                .gate = RIG_INPUT(r, SKY_F32, 3, 7, 333),
+                                                                .rows_per_group = 100});
+}
+
 static sky_status run_gelu(rig *r, sky_dtype dtype, sky_tensor *out)
 {
     *out = RIG_OUTPUT(r, dtype, 200001);
     return sky_activation(
         &r->ctx, &(sky_activation_args){.y = *out, .x = RIG_INPUT(r, dtype, 1, 200001), .kind = SKY_GELU_TANH});
+}
+
+static sky_status run_gelu_erf(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    *out = RIG_OUTPUT(r, dtype, 200001);
+    return sky_activation(&r->ctx,
+                          &(sky_activation_args){.y = *out, .x = RIG_INPUT(r, dtype, 1, 200001), .kind = SKY_GELU_ERF});
 }
 
 TEST(cpu_gives_the_same_bytes_on_any_threads_and_vectors)
@@ -145,9 +198,14 @@ TEST(cpu_gives_the_same_bytes_on_any_threads_and_vectors)
         check_bytes("linear", run_linear, dtypes[d]);
         check_bytes("attention", run_attention, dtypes[d]);
         check_bytes("conv3d", run_conv3d, dtypes[d]);
+        check_bytes("conv3d to 3 channels", run_conv3d_head, dtypes[d]);
         check_bytes("channel_norm", run_channel_norm, dtypes[d]);
         check_bytes("layer_norm_modulate", run_modulate, dtypes[d]);
-        check_bytes("activation", run_gelu, dtypes[d]);
+        check_bytes("rms_norm", run_rms_norm, dtypes[d]);
+        check_bytes("qk_norm_rope", run_qk_norm_rope, dtypes[d]);
+        check_bytes("gate_residual", run_gate_residual, dtypes[d]);
+        check_bytes("gelu_tanh", run_gelu, dtypes[d]);
+        check_bytes("gelu_erf", run_gelu_erf, dtypes[d]);
     }
 }
 

@@ -1,3 +1,4 @@
+#include "ops/cpu/conv3d_plan.h"
 #include "ops/cpu/device.h"
 #include "ops/cpu/gemm.h"
 
@@ -8,6 +9,10 @@
  *
  * k is taken in groups of whole segments (kt, kh); the sum over groups is in order. Nothing of this depends on H, T or on
  * how a row is cut into strips.
+ *
+ * Few output channels would leave most of a vector empty (the VAE's head has 3). Where all kW * O columns (kw, o) fit
+ * into one, they are the product's columns and k runs over (kt, kh, c) only; a pixel's result is then the sum over kw of
+ * what its neighbours have in the columns of kw ("folded").
  */
 enum {
     GROUP_DEPTH = 512,   /* k of a group: its share of a weight panel stays in cache */
@@ -28,10 +33,11 @@ typedef struct conv_job {
     int64_t channels, outputs; /* C, O */
     int64_t kernel_t, kernel_h, kernel_w;
     int64_t out_frames, out_rows, out_cols;
-    int64_t padded_outputs;
-    int64_t run;   /* kW * C */
-    int64_t group; /* segments of a group */
-    int64_t strip; /* pixels of a strip */
+    int64_t folded;      /* kW, or 1 where the product's columns are the outputs */
+    int64_t padded_cols; /* of the product, folded * O */
+    int64_t run;         /* kW * C / folded */
+    int64_t group;       /* segments of a group */
+    int64_t strip;       /* pixels of a strip */
     int64_t edge_left, edge_right;
     int64_t strips_per_row, strips_per_job, num_strips;
 } conv_job;
@@ -94,20 +100,37 @@ static void run_strip(const conv_job *job, int64_t frame, int64_t row, int64_t f
         }
         const sky_gemm_a a = {
             .segment = segment, .num_segments = in_group, .run = job->run, .lda = args->stride_hw * job->channels};
-        const sky_gemm_b b = {
-            .packed = job->packed, .depth = depth_of(job), .first_k = begin * job->run, .cols = job->outputs};
-        SKY_CPU(gemm)(&a, count, &b, sums, job->padded_outputs, begin > 0);
+        const sky_gemm_b b = {.packed = job->packed,
+                              .depth = depth_of(job),
+                              .first_k = begin * job->run,
+                              .cols = job->folded * job->outputs};
+        SKY_CPU(gemm)(&a, count + job->folded - 1, &b, sums, job->padded_cols, begin > 0);
     }
 }
 
-/* Adds the bias in place, then stores: rows of sums lie padded_outputs apart, those of y do not. */
+/* Sums over kw. Whole vectors: what that writes behind the outputs was read a pixel ago, and nobody reads it again. */
+static void fold_strip(const conv_job *job, int64_t count, float *sums)
+{
+    for (int64_t i = 0; i < count; i++) {
+        for (int64_t o = 0; o < job->outputs; o += SKY_CPU_LANES) {
+            float *const to = sums + i * job->padded_cols + o;
+            sky_vec sum = sky_vec_load(to);
+            for (int64_t kw = 1; kw < job->folded; kw++) {
+                sum += sky_vec_load(to + kw * (job->padded_cols + job->outputs));
+            }
+            sky_vec_store(to, sum);
+        }
+    }
+}
+
+/* Adds the bias in place, then stores: rows of sums lie padded_cols apart, those of y do not. */
 static void put_strip(const conv_job *job, int64_t at, int64_t count, float *sums)
 {
     const sky_tensor *y = &job->args->y;
     const float *bias = job->args->bias.data;
     const int64_t outputs = job->outputs;
     for (int64_t i = 0; i < count; i++) {
-        const float *from = sums + i * job->padded_outputs;
+        const float *from = sums + i * job->padded_cols;
         float *to = sky_write_to(y, (at + i) * outputs, sums + i * outputs); /* moves rows together, from the front */
         int64_t o = 0;
         for (; o + SKY_CPU_LANES <= outputs; o += SKY_CPU_LANES) {
@@ -146,6 +169,9 @@ static void run_job(void *arg, int64_t index, int thread)
         int64_t first, count;
         strip_bounds(job, strip % job->strips_per_row, &first, &count);
         run_strip(job, line / job->out_rows, line % job->out_rows, first, count, sums, sums + SUM_LEN);
+        if (job->folded > 1) {
+            fold_strip(job, count, sums);
+        }
         put_strip(job, line * job->out_cols + first, count, sums);
     }
 }
@@ -161,11 +187,28 @@ static void pack_panel(void *arg, int64_t index, int thread)
      sky_min_i64(SKY_PANEL_COLS, job->outputs - first), depth_of(job));
 }
 
+/* [kt, kh, kw, c, o] -> [kt, kh, c, kw, o], behind the packed weight: the scratch was planned for kW times as much. */
+static void pack_folded(const conv_job *job)
+{
+    const int64_t outputs = job->outputs;
+    const int64_t cols = job->folded * outputs;
+    float *turned = job->packed + depth_of(job) * SKY_CPU_CONV3D_PAD;
+    for (int64_t s = 0; s < job->kernel_t * job->kernel_h; s++) {
+        for (int64_t kw = 0; kw < job->folded; kw++) {
+            for (int64_t c = 0; c < job->channels; c++) {
+                sky_read_copy(turned + (s * job->channels + c) * cols + kw * outputs, &job->args->weight,
+                              ((s * job->folded + kw) * job->channels + c) * outputs, outputs);
+            }
+        }
+    }
+    SKY_CPU(pack)(job->packed, turned, SKY_F32, cols, cols, depth_of(job));
+}
+
 /* Strips as long as their buffers allow; 0 where not even one pixel fits. */
 static int64_t strip_len(const conv_job *job)
 {
     const int64_t stride = job->args->stride_hw;
-    int64_t pixels = SUM_LEN / job->padded_outputs;
+    int64_t pixels = SUM_LEN / job->padded_cols - (job->folded - 1);
     const int64_t columns = STAGE_LEN / (job->group * job->channels); /* at least (pixels - 1) * stride + kW */
     if (columns < job->kernel_w) {
         return 0;
@@ -211,9 +254,10 @@ sky_status SKY_CPU(conv3d)(sky_ctx *ctx, const sky_conv3d_args *args, void *scra
         .out_frames = args->y.shape[0],
         .out_rows = args->y.shape[1],
         .out_cols = args->y.shape[2],
-        .padded_outputs = sky_padded_cols(w[4]),
-        .run = w[2] * w[3],
+        .folded = w[2] * w[4] <= SKY_CPU_CONV3D_PAD && args->stride_hw == 1 ? w[2] : 1,
     };
+    job.padded_cols = sky_padded_cols(job.folded * job.outputs);
+    job.run = job.kernel_w * job.channels / job.folded;
     if (sky_tensor_len(&args->y) == 0) {
         return SKY_OK;
     }
@@ -233,10 +277,14 @@ sky_status SKY_CPU(conv3d)(sky_ctx *ctx, const sky_conv3d_args *args, void *scra
     job.strips_per_row = sky_div_up(job.out_cols - job.edge_left - job.edge_right, job.strip) +
                          (job.edge_left > 0 ? 1 : 0) + (job.edge_right > 0 ? 1 : 0);
     job.num_strips = job.strips_per_row * job.out_rows * job.out_frames;
-    const int64_t flops = 2 * sky_min_i64(job.strip, job.out_cols) * depth_of(&job) * job.padded_outputs;
+    const int64_t flops = 2 * sky_min_i64(job.strip, job.out_cols) * depth_of(&job) * job.padded_cols;
     job.strips_per_job = sky_max_i64(1, JOB_FLOPS / sky_max_i64(flops, 1));
 
-    sky_threads_for(device->threads, sky_div_up(job.outputs, SKY_PANEL_COLS), pack_panel, &job);
+    if (job.folded > 1) {
+        pack_folded(&job);
+    } else {
+        sky_threads_for(device->threads, sky_div_up(job.outputs, SKY_PANEL_COLS), pack_panel, &job);
+    }
     sky_threads_for(device->threads, sky_div_up(job.num_strips, job.strips_per_job), run_job, &job);
     return SKY_OK;
 }
