@@ -146,25 +146,34 @@ sky_status SKY_CPU(layer_norm_modulate)(sky_ctx *ctx, const sky_layer_norm_modul
     return run(ctx, "layer_norm_modulate", args, &args->x, &args->y, layer_norm_modulate_rows);
 }
 
-static void channel_norm_row(const norm_job *job, int64_t row, const float *x, float *y)
+/* In two passes: a row's sum, root, quotient and exponentials one after the other would be waited for in each row anew. */
+static void channel_norm_rows(const norm_job *job, int64_t first, int64_t count, const float *x, float *y)
 {
-    (void)row;
+    (void)first;
     const sky_channel_norm_args *args = job->args;
     const float *gamma = args->gamma.data;
-    const float norm = sqrtf(sky_row_sum_squares(x, job->cols, 0.0F));
-    const float factor = sqrtf((float)job->cols) / (norm < 1e-12F ? 1e-12F : norm);
-    int64_t i = 0; /* whole vectors by hand: rows are short, and there are millions of them */
-    for (; i + SKY_CPU_LANES <= job->cols; i += SKY_CPU_LANES) {
-        const sky_vec z = sky_vec_load(x + i) * sky_vec_all(factor) * sky_vec_load(gamma + i);
-        sky_vec_store(y + i, args->silu ? sky_vec_silu(z) : z);
+    const int64_t cols = job->cols;
+    float factor[SKY_BLOCK_LEN];
+    for (int64_t i = 0; i < count; i++) {
+        factor[i] = sky_row_sum_squares(x + i * cols, cols, 0.0F);
     }
-    for (; i < job->cols; i++) {
-        const float z = x[i] * factor * gamma[i];
-        y[i] = args->silu ? sky_silu(z) : z;
+    const float root = sqrtf((float)cols);
+    for (int64_t i = 0; i < count; i++) {
+        const float norm = sqrtf(factor[i]);
+        factor[i] = root / (norm < 1e-12F ? 1e-12F : norm);
+    }
+    for (int64_t i = 0; i < count; i++, x += cols, y += cols) {
+        int64_t c = 0; /* whole vectors by hand: rows are short, and there are millions of them */
+        for (; c + SKY_CPU_LANES <= cols; c += SKY_CPU_LANES) {
+            const sky_vec z = sky_vec_load(x + c) * sky_vec_all(factor[i]) * sky_vec_load(gamma + c);
+            sky_vec_store(y + c, args->silu ? sky_vec_silu(z) : z);
+        }
+        for (; c < cols; c++) {
+            const float z = x[c] * factor[i] * gamma[c];
+            y[c] = args->silu ? sky_silu(z) : z;
+        }
     }
 }
-
-EACH_ROW(channel_norm)
 
 sky_status SKY_CPU(channel_norm)(sky_ctx *ctx, const sky_channel_norm_args *args, void *scratch)
 {
