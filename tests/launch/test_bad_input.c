@@ -18,7 +18,7 @@
 #define SHARD_1 "diffusion_pytorch_model-00001-of-00002.safetensors"
 #define SHARD_2 "diffusion_pytorch_model-00002-of-00002.safetensors"
 
-enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_IO = 74, EXIT_MISMATCH = 78, MANY_SECONDS = 30 };
+enum { EXIT_USAGE = 64, EXIT_INPUT = 65, EXIT_INTERNAL = 70, EXIT_IO = 74, EXIT_MISMATCH = 78, MANY_SECONDS = 30 };
 
 static bool says(const program_run *run, const char *part)
 {
@@ -224,6 +224,21 @@ TEST(a_weight_that_is_not_a_number)
     find_shard(model, "\"blocks.1.self_attn.k.weight\"", path);
     overwrite(path, find_data(path, "\"blocks.1.self_attn.k.weight\"") + 200, nan_bf16, sizeof nan_bf16);
     check_refused(model, EXIT_INPUT, "blocks.1.self_attn.k.weight");
+}
+
+/* Weights that are finite and far too large: the step at which numbers are lost is named, and nothing is written. */
+TEST(numbers_that_overflow_in_a_step)
+{
+    char path[512];
+    const char *model = copy_model("overflow", SHARD_1, path);
+    unsigned char largest[512];
+    for (size_t i = 0; i < sizeof largest; i += 2) {
+        largest[i] = 0x7f; /* 3.39e38 in bf16 */
+        largest[i + 1] = 0x7f;
+    }
+    find_shard(model, "\"head.head.weight\"", path);
+    overwrite(path, find_data(path, "\"head.head.weight\""), largest, sizeof largest);
+    check_refused(model, EXIT_INTERNAL, "step 0: the transformer's output for the prompt is no longer finite");
 }
 
 /* A transformer whose text width is not the text encoder's. */
