@@ -162,12 +162,13 @@ static void say_what(const program *p)
     if (!p->terminal.shown) {
         return;
     }
-    fprintf(stderr,
-            "skyreels-mpi %s: %" PRId64 " frames of %" PRId64 " x %" PRId64 ", %" PRId64 " steps, %" PRId64
-            " tokens, seed %" PRIu64 "; %s, %s backend, %d rank%s of %d thread%s\n",
-            SKY_BUILD_VERSION, s->num_frames, s->height, s->width, s->inference_steps, sky_grid_tokens(&shape.grid),
-            s->seed, sky_precision_name(s->precision), p->backend->name, sky_group_size(p->group),
+    fprintf(stderr, "skyreels-mpi %s: %s on the %s backend, %d rank%s of %d thread%s\n", SKY_BUILD_VERSION,
+            sky_precision_name(s->precision), p->backend->name, sky_group_size(p->group),
             sky_group_size(p->group) == 1 ? "" : "s", p->num_threads, p->num_threads == 1 ? "" : "s");
+    fprintf(stderr,
+            "%" PRId64 " frames of %" PRId64 " x %" PRId64 " (%" PRId64 " tokens), %" PRId64 " steps, seed %" PRIu64
+            "\n",
+            s->num_frames, s->height, s->width, sky_grid_tokens(&shape.grid), s->inference_steps, s->seed);
 }
 
 static void say_done(const program *p)
@@ -178,8 +179,7 @@ static void say_done(const program *p)
         return;
     }
     printf("wrote %s\n", s->output);
-    printf("%.1f s in all: text %.1f, %" PRId64
-           " steps of %.2f = %.1f, decoding %.1f, writing %.1f; %.2f frames a second; "
+    printf("%.1f s: text %.1f, %" PRId64 " steps of %.2f = %.1f, decoding %.1f, writing %.1f; %.2f frames a second; "
            "peak memory %.2f GB\n",
            r->seconds_total, r->seconds[SKY_PHASE_LOAD_TEXT_ENCODER] + r->seconds[SKY_PHASE_ENCODE_TEXT],
            s->inference_steps, r->step_seconds_median, r->seconds[SKY_PHASE_DENOISE], r->seconds[SKY_PHASE_DECODE],

@@ -2,6 +2,7 @@
 
 #include "engine/engine.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEFAULT_WIDTH = 80, LABEL_WIDTH = 25, MAX_BAR = 40 };
+enum { DEFAULT_WIDTH = 80, LABEL_WIDTH = 25, STATE_WIDTH = 47, MAX_BAR = 24 };
 
 /* Least time between two drawings of a bar, and between two lines of a log. */
 static const double BAR_SECONDS = 0.05;
@@ -28,18 +29,25 @@ static bool started_by_mpirun(void)
     return getenv("OMPI_COMM_WORLD_RANK") != NULL || getenv("PMIX_RANK") != NULL;
 }
 
-/* Whether the program that started us has a terminal behind its standard error. */
-static bool parent_has_terminal(void)
+/*
+ * A descriptor of the terminal that a person looks at, -1 where there is none. mpirun puts pipes and a pty between; what
+ * it has itself as standard error is what counts then.
+ */
+static int open_terminal(void)
 {
     char path[64];
     char target[64];
+    if (!started_by_mpirun()) {
+        return isatty(STDERR_FILENO) == 1 ? dup(STDERR_FILENO) : -1;
+    }
     snprintf(path, sizeof path, "/proc/%d/fd/2", (int)getppid());
     const ssize_t len = readlink(path, target, sizeof target - 1);
     if (len <= 0) {
-        return false;
+        return -1;
     }
     target[len] = '\0';
-    return strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0;
+    const bool is_terminal = strncmp(target, "/dev/pts/", 9) == 0 || strncmp(target, "/dev/tty", 8) == 0;
+    return is_terminal ? open(target, O_RDONLY | O_NOCTTY | O_CLOEXEC) : -1;
 }
 
 void sky_terminal_init(sky_terminal *t, bool shown)
@@ -47,13 +55,13 @@ void sky_terminal_init(sky_terminal *t, bool shown)
     struct winsize size;
     *t = (sky_terminal){.shown = shown, .width = DEFAULT_WIDTH, .phase = SKY_PHASE_COUNT};
     const char *type = getenv("TERM");
-    const bool dumb = type != NULL && strcmp(type, "dumb") == 0;
-    t->interactive = !dumb && (started_by_mpirun() ? parent_has_terminal() : isatty(STDERR_FILENO) == 1);
-    const char *columns = getenv("COLUMNS");
-    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
+    const int fd = open_terminal();
+    t->interactive = fd >= 0 && (type == NULL || strcmp(type, "dumb") != 0);
+    if (fd >= 0 && ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
         t->width = size.ws_col;
-    } else if (columns != NULL && atoi(columns) > 0) {
-        t->width = atoi(columns);
+    }
+    if (fd >= 0) {
+        close(fd);
     }
 }
 
@@ -112,7 +120,7 @@ static void draw_bar(sky_terminal *t, uint64_t done, uint64_t total, double elap
     char state[160];
     char bar[MAX_BAR + 1];
     format_state(t, done, total, elapsed, state, sizeof state);
-    int bar_width = t->width - LABEL_WIDTH - (int)strlen(state) - 6;
+    int bar_width = t->width - LABEL_WIDTH - STATE_WIDTH - 3;
     bar_width = bar_width > MAX_BAR ? MAX_BAR : bar_width < 0 ? 0 : bar_width;
     const int filled = total > 0 ? (int)((uint64_t)bar_width * done / total) : bar_width;
     for (int i = 0; i < bar_width; i++) {
