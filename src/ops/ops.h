@@ -14,12 +14,15 @@
 #include "ops/activation.h"
 #include "ops/add.h"
 #include "ops/attention.h"
+#include "ops/attention_8bit.h"
 #include "ops/cfg_combine.h"
 #include "ops/channel_layout.h"
 #include "ops/channel_norm.h"
+#include "ops/channel_sums.h"
 #include "ops/conv3d.h"
 #include "ops/convert.h"
 #include "ops/ctx.h"
+#include "ops/dequantize_rows.h"
 #include "ops/embedding.h"
 #include "ops/frames_to_u8.h"
 #include "ops/gate_residual.h"
@@ -28,9 +31,13 @@
 #include "ops/layer_norm.h"
 #include "ops/layer_norm_modulate.h"
 #include "ops/linear.h"
+#include "ops/linear_8bit.h"
 #include "ops/linear_combination.h"
 #include "ops/patchify.h"
 #include "ops/qk_norm_rope.h"
+#include "ops/quantize_channels.h"
+#include "ops/quantize_heads.h"
+#include "ops/quantize_rows.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/upsample_nearest.h"
@@ -39,10 +46,14 @@
     X(activation)          \
     X(add)                 \
     X(attention)           \
+    X(attention_8bit)      \
     X(cfg_combine)         \
+    X(channel_amax)        \
     X(channel_norm)        \
+    X(channel_sums)        \
     X(conv3d)              \
     X(convert)             \
+    X(dequantize_rows)     \
     X(embedding)           \
     X(frames_to_u8)        \
     X(gate_residual)       \
@@ -51,11 +62,16 @@
     X(layer_norm)          \
     X(layer_norm_modulate) \
     X(linear)              \
+    X(linear_8bit)         \
     X(linear_combination)  \
     X(patchify)            \
     X(qk_norm_rope)        \
+    X(quantize_channels)   \
+    X(quantize_heads)      \
+    X(quantize_rows)       \
     X(rms_norm)            \
     X(rope)                \
+    X(sums_to_mean)        \
     X(to_channels_first)   \
     X(to_channels_last)    \
     X(unpatchify)          \

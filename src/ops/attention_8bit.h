@@ -1,0 +1,43 @@
+/*
+ * ops/attention_8bit.h - softmax attention with INT8 queries and keys and e4m3 values
+ *
+ * For each query s and head n, over tiles t of SKY_K_GROUP_TOKENS keys in order, with running maximum m (-inf at first),
+ * denominator d and output o (0 at first):
+ *
+ *     z[j]  = (q[s, n] . k[j, n]) * (q_scale[s / 64, n] * k_scale[t, n]) * softmax_scale        j in tile t; the product exact
+ *     m'    = max(m, max_j z[j]);   a = exp(m - m');   p[j] = exp(z[j] - m')
+ *     d     = a d + sum_j p[j]                                                                  p before rounding
+ *     o     = a o + sum_j value(e4m3(448 p[j])) * value(v[j, n])                                f32 in the tile, then added
+ *     m     = m'
+ *     y[s, n, c] = o[c] / 448 / d * v_scale[n, c]
+ *
+ * K is taken less its mean over all tokens (quantize_heads): softmax does not notice.
+ *
+ * Shapes   q, y [Sq, N, D]; q_scale [ceil(Sq / 64), N]; k, v [Sk, N, D]; k_scale [ceil(Sk / 128), N]; v_scale [N, D]; Sk at
+ *          least 1, Sq may be 0; y overlaps nothing
+ * Types    q, k i8; v e4m3; scales f32; y bf16 or f32. Scores, softmax and sums f32 (reference: the sums within a tile in f64).
+ * Bytes    A query's row depends on q's row and scale, k, v and nothing else, as long as queries are cut at multiples of
+ *          SKY_Q_GROUP_TOKENS; heads are independent of each other.
+ * Errors   SHAPE, DTYPE
+ * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
+ * Source   docs/numerics.md, the 8-bit contract; Zhang et al. 2024 (SageAttention2), algorithm 1; Dao 2023 (FlashAttention-2).
+ */
+#ifndef SKY_OPS_ATTENTION_8BIT_H
+#define SKY_OPS_ATTENTION_8BIT_H
+
+#include "ops/ctx.h"
+
+typedef struct sky_attention_8bit_args {
+    sky_tensor y;       /* [Sq, N, D]  out */
+    sky_tensor q;       /* [Sq, N, D] i8 */
+    sky_tensor q_scale; /* [ceil(Sq / 64), N] f32 */
+    sky_tensor k;       /* [Sk, N, D] i8 */
+    sky_tensor k_scale; /* [ceil(Sk / 128), N] f32 */
+    sky_tensor v;       /* [Sk, N, D] e4m3 */
+    sky_tensor v_scale; /* [N, D] f32 */
+    float softmax_scale;
+} sky_attention_8bit_args;
+
+sky_status sky_attention_8bit(sky_ctx *ctx, const sky_attention_8bit_args *args);
+
+#endif

@@ -1,0 +1,34 @@
+/*
+ * ops/channel_sums.h - sums over tokens that are the same in any order, and the mean from them
+ *
+ *     sums[c] = sum_s fixed(x[s, c])      fixed(v) = v * 2^32, rounded to nearest even (saturating at +-2^62 / rows)
+ *     mean[c] = (f32)(sums[c] / (2^32 * num_tokens))      in f64, rounded once
+ *
+ * 64-bit fixed point: ranks add their sums of different tokens and get what one rank would get.
+ *
+ * Shapes   x [rows, C]; sums, mean [C]; rows may be 0
+ * Types    x f32 or bf16; sums i64; mean f32
+ * Errors   SHAPE, DTYPE; SHAPE where num_tokens is below 1
+ * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
+ * Source   docs/numerics.md, the 8-bit contract (K less its mean); Zhang et al. 2024 (SageAttention), section 3.2.
+ */
+#ifndef SKY_OPS_CHANNEL_SUMS_H
+#define SKY_OPS_CHANNEL_SUMS_H
+
+#include "ops/ctx.h"
+
+typedef struct sky_channel_sums_args {
+    sky_tensor sums; /* [C] i64  out */
+    sky_tensor x;    /* [rows, C] */
+} sky_channel_sums_args;
+
+typedef struct sky_sums_to_mean_args {
+    sky_tensor mean; /* [C] f32  out */
+    sky_tensor sums; /* [C] i64 */
+    int64_t num_tokens;
+} sky_sums_to_mean_args;
+
+sky_status sky_channel_sums(sky_ctx *ctx, const sky_channel_sums_args *args);
+sky_status sky_sums_to_mean(sky_ctx *ctx, const sky_sums_to_mean_args *args);
+
+#endif

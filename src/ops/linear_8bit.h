@@ -1,0 +1,31 @@
+/*
+ * ops/linear_8bit.h - matrix product of 8-bit codes, with a scale per token and per output channel, plus bias
+ *
+ *     y[m, n] = (sum_k value(x[m, k]) * value(weight[n, k])) * (x_scale[m] * weight_scale[n]) + bias[n]
+ *
+ * Shapes   x [M, K], x_scale [M], weight [N, K], weight_scale [N], bias [N] or absent, y [M, N]; M may be 0; y overlaps nothing
+ * Types    x and weight e4m3 or i8, the same; scales and bias f32; y bf16 or f32. i8: the sum is exact (K at most 2^17), e4m3:
+ *          f64 reference, f32 elsewhere; scales and bias in f32, then rounded once.
+ * Bytes    As in linear.h: a row of y is the same whatever M is and wherever rows are cut at multiples of
+ *          SKY_LINEAR_PIECE_ROWS.
+ * Errors   SHAPE, DTYPE
+ * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
+ * Source   docs/numerics.md, the 8-bit contract; cuBLASLt's outer-vector scaling.
+ */
+#ifndef SKY_OPS_LINEAR_8BIT_H
+#define SKY_OPS_LINEAR_8BIT_H
+
+#include "ops/ctx.h"
+
+typedef struct sky_linear_8bit_args {
+    sky_tensor y;            /* [M, N]  out */
+    sky_tensor x;            /* [M, K] codes */
+    sky_tensor x_scale;      /* [M] f32 */
+    sky_tensor weight;       /* [N, K] codes */
+    sky_tensor weight_scale; /* [N] f32 */
+    sky_tensor bias;         /* [N] f32, optional */
+} sky_linear_8bit_args;
+
+sky_status sky_linear_8bit(sky_ctx *ctx, const sky_linear_8bit_args *args);
+
+#endif

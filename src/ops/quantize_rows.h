@@ -1,0 +1,30 @@
+/*
+ * ops/quantize_rows.h - 8-bit codes with one scale per row
+ *
+ *     amax[r]     = max(max_c |x[r, c]|, 1e-12)
+ *     e4m3        codes[r, c] = e4m3(x[r, c] * (448 / amax[r]))      scale[r] = amax[r] / 448
+ *     i8          codes[r, c] = rint(x[r, c] * (127 / amax[r]))      scale[r] = amax[r] / 127
+ *
+ * Everything in f32, rounded to nearest even, e4m3 saturating. Rows are tokens (inputs of linear layers) or output channels
+ * (their weights).
+ *
+ * Shapes   x, codes [rows, cols]; scale [rows]
+ * Types    x f32 or bf16; codes e4m3 or i8 (this chooses the format); scale f32. Every backend gives the same bytes.
+ * Errors   SHAPE, DTYPE
+ * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
+ * Source   docs/numerics.md, the 8-bit contract.
+ */
+#ifndef SKY_OPS_QUANTIZE_ROWS_H
+#define SKY_OPS_QUANTIZE_ROWS_H
+
+#include "ops/ctx.h"
+
+typedef struct sky_quantize_rows_args {
+    sky_tensor codes; /* [rows, cols] e4m3 or i8  out */
+    sky_tensor scale; /* [rows] f32  out */
+    sky_tensor x;     /* [rows, cols] */
+} sky_quantize_rows_args;
+
+sky_status sky_quantize_rows(sky_ctx *ctx, const sky_quantize_rows_args *args);
+
+#endif
