@@ -27,8 +27,8 @@ void sky_weights_destroy(sky_weights **weights);
  * A tensor of exactly this shape (lengths at least 1) in the given type (f32 or bf16). Published values of transformer
  * and text encoder are rounded to bf16 first when round_bf16 is set, as the published code does, whatever the type they
  * are kept in.
- * Errors: INPUT where it is missing or not finite, MISMATCH where the shape differs (message: name, want, found), IO,
- * NOMEM; DTYPE and SHAPE for a request that no tensor can meet.
+ * Errors: INPUT where it is missing or not finite, MISMATCH where the shape differs (message: name, want, found) or where
+ * a converted folder holds only its 8-bit codes, IO, NOMEM; DTYPE and SHAPE for a request that no tensor can meet.
  */
 typedef struct sky_weight_request {
     sky_dtype dtype;
@@ -41,6 +41,17 @@ sky_status sky_weights_get(sky_weights *weights, const char *name, const sky_wei
 /* A convolution's weight [O, C, kT, kH, kW] (or [O, C, kH, kW], kT = 1), turned into conv3d's [kT, kH, kW, C, O]. */
 sky_status sky_weights_get_conv(sky_weights *weights, const char *name, const sky_weight_request *request,
                                 sky_tensor *out);
+
+/*
+ * A linear layer's weight [rows, cols] as 8-bit codes with one scale per row (docs/numerics.md, the 8-bit contract).
+ * format is SKY_F8_E4M3 or SKY_I8. From a converted folder: the codes and scales as they are in it. From a published one:
+ * quantised here from the values as published, before any rounding to bf16, a few rows at a time; the bytes are those that
+ * skyreels-convert writes. codes and scale are kept by the store; the host holds one piece of the codes besides.
+ * Errors: INPUT where it is missing or not finite, MISMATCH where the shape differs or the folder is converted and holds
+ * another format (message: what to do), IO, NOMEM; DTYPE and SHAPE for a request that no tensor can meet.
+ */
+sky_status sky_weights_get_8bit(sky_weights *weights, const char *name, sky_dtype format, int64_t rows, int64_t cols,
+                                sky_tensor *codes /* [rows, cols] */, sky_tensor *scale /* [rows] f32 */);
 
 /* Shape of a tensor without loading it; false where there is none. */
 bool sky_weights_shape(const sky_weights *weights, const char *name, int *num_dims, int64_t shape[SKY_MAX_DIMS]);
