@@ -78,6 +78,54 @@ uint16_t sky_f32_to_f16(float x)
     return (uint16_t)(sign | half_bits);
 }
 
+float sky_e4m3_to_f32(uint8_t x)
+{
+    const uint32_t sign = (uint32_t)(x & 0x80U) << 24;
+    const uint32_t magnitude = x & 0x7fU;
+    uint32_t bits;
+    float y;
+    if (magnitude == 0x7fU) {
+        bits = sign | 0x7fc00000U;
+    } else if (magnitude >= 0x08U) {
+        bits = sign | ((magnitude << 20) + (120U << 23)); /* biases 127 and 7 */
+    } else {
+        y = (float)magnitude * 0x1p-9F;
+        memcpy(&bits, &y, sizeof bits);
+        bits |= sign;
+    }
+    memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
+uint8_t sky_f32_to_e4m3(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const uint32_t sign = (bits >> 24) & 0x80U;
+    const uint32_t magnitude = bits & 0x7fffffffU;
+    uint32_t code;
+    if (magnitude > 0x7f800000U) {
+        return 0x7fU;
+    }
+    if (magnitude >= 0x43e00000U) { /* 448 */
+        code = 0x7eU;
+    } else if (magnitude >= 0x3c800000U) { /* 2^-6: drop 20 bits of fraction, a carry goes into the exponent */
+        code = ((magnitude + 0x7ffffU + ((magnitude >> 20) & 1U)) >> 20) - (120U << 3);
+    } else if (magnitude < 0x3a000000U) { /* 2^-11, so less than half a step */
+        code = 0;
+    } else {
+        const uint32_t fraction = (magnitude & 0x7fffffU) | 0x800000U;
+        const uint32_t shift = 141U - (magnitude >> 23); /* 21 for an exponent of 2^-7, whose code is 4 to 8 */
+        const uint32_t rest = fraction & ((1U << shift) - 1U);
+        const uint32_t half = 1U << (shift - 1U);
+        code = fraction >> shift;
+        if (rest > half || (rest == half && (code & 1U) != 0)) {
+            code++;
+        }
+    }
+    return (uint8_t)(sign | code);
+}
+
 /* Loops for each pair that the compiler can vectorise; memcpy, because neither side need be aligned. */
 #define CONVERT_LOOP(from_type, to_type, expression) \
     for (size_t i = 0; i < count; i++) {             \

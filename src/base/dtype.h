@@ -1,7 +1,8 @@
 /*
  * base/dtype.h - number formats of tensors and the conversions between them
  *
- * Conversions to narrower floats round to nearest even; f32 to f16 overflows to infinity as IEEE says, NaN stays NaN.
+ * Conversions to narrower floats round to nearest even; f32 to f16 overflows to infinity as IEEE says, f32 to e4m3, which has
+ * no infinity, to the largest number; NaN stays NaN.
  */
 #ifndef SKY_BASE_DTYPE_H
 #define SKY_BASE_DTYPE_H
@@ -60,6 +61,13 @@ static inline float sky_round_bf16(float x)
 
 float sky_f16_to_f32(uint16_t x);
 uint16_t sky_f32_to_f16(float x);
+
+/*
+ * e4m3 without infinities ("fn"): sign, 4 bits of exponent with bias 7, 3 bits of fraction; up to 448 (0x7e), subnormal below
+ * 2^-6 in steps of 2^-9. 0x7f and 0xff are NaN; NaN becomes 0x7f whatever its sign. Source: Micikevicius et al. 2022.
+ */
+float sky_e4m3_to_f32(uint8_t x);
+uint8_t sky_f32_to_e4m3(float x);
 
 /*
  * Converts count elements from src (type src_dtype) to dst (type dst_dtype); neither needs to be aligned.

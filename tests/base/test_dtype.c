@@ -36,6 +36,75 @@ TEST(bf16_rounds_to_nearest_even_and_keeps_nan)
     CHECK(isinf(sky_bf16_to_f32(sky_f32_to_bf16(-INFINITY))));
 }
 
+/* The format's definition in f64; the sign apart. */
+static double e4m3_magnitude(unsigned code)
+{
+    const int exponent = (int)(code >> 3 & 15U);
+    const double fraction = (double)(code & 7U) / 8.0;
+    return exponent == 0 ? ldexp(fraction, -6) : ldexp(1.0 + fraction, exponent - 7);
+}
+
+TEST(every_e4m3_has_its_value_and_survives_the_round_trip)
+{
+    for (unsigned code = 0; code < 256; code++) {
+        test_parameters("code=0x%02x", code);
+        const float x = sky_e4m3_to_f32((uint8_t)code);
+        CHECK((signbit(x) != 0) == (code >= 128));
+        if ((code & 0x7fU) == 0x7fU) {
+            CHECK(isnan(x) && sky_f32_to_e4m3(x) == 0x7fU);
+        } else {
+            CHECK(fabs((double)x) == e4m3_magnitude(code));
+            CHECK(sky_f32_to_e4m3(x) == code);
+        }
+    }
+    CHECK(sky_e4m3_to_f32(0x7eU) == 448.0F && sky_e4m3_to_f32(0x01U) == 0x1p-9F && sky_e4m3_to_f32(0x08U) == 0x1p-6F);
+}
+
+/* Half way between every two neighbours, subnormal ones too, and the numbers next to it. */
+TEST(e4m3_rounds_to_nearest_even)
+{
+    for (unsigned code = 0; code < 0x7eU; code++) {
+        test_parameters("between 0x%02x and 0x%02x", code, code + 1);
+        const float half = (float)((e4m3_magnitude(code) + e4m3_magnitude(code + 1)) / 2.0);
+        const unsigned even = code + (code & 1U);
+        CHECK(sky_f32_to_e4m3(half) == even && sky_f32_to_e4m3(-half) == (even | 0x80U));
+        CHECK(sky_f32_to_e4m3(nextafterf(half, 0.0F)) == code);
+        CHECK(sky_f32_to_e4m3(-nextafterf(half, 0.0F)) == (code | 0x80U));
+        CHECK(sky_f32_to_e4m3(nextafterf(half, 1000.0F)) == code + 1);
+        CHECK(sky_f32_to_e4m3(-nextafterf(half, 1000.0F)) == ((code + 1) | 0x80U));
+    }
+}
+
+/* Every 251st number up to infinity: the nearest code by search. */
+TEST(e4m3_is_the_nearest_of_all)
+{
+    unsigned low = 0;
+    for (uint32_t bits = 0; bits < 0x7f800000U; bits += 251U) {
+        float x;
+        memcpy(&x, &bits, sizeof x);
+        while (low < 0x7dU && e4m3_magnitude(low + 1) <= (double)x) {
+            low++;
+        }
+        const double down = (double)x - e4m3_magnitude(low);
+        const double up = e4m3_magnitude(low + 1) - (double)x;
+        const unsigned want = down < up || (down == up && (low & 1U) == 0) ? low : low + 1;
+        if (sky_f32_to_e4m3(x) != want) {
+            test_fail(__FILE__, __LINE__, "%a: got 0x%02x, want 0x%02x", (double)x, sky_f32_to_e4m3(x), want);
+            return;
+        }
+    }
+}
+
+TEST(e4m3_saturates_and_keeps_nan)
+{
+    static const float large[] = {448.0F, 449.0F, 463.9F, 464.0F, 480.0F, 1e30F, 3.4e38F, INFINITY};
+    for (size_t i = 0; i < sizeof large / sizeof large[0]; i++) {
+        CHECK(sky_f32_to_e4m3(large[i]) == 0x7eU && sky_f32_to_e4m3(-large[i]) == 0xfeU);
+    }
+    CHECK(sky_f32_to_e4m3(NAN) == 0x7fU && sky_f32_to_e4m3(-NAN) == 0x7fU);
+    CHECK(sky_f32_to_e4m3(0.0F) == 0x00U && sky_f32_to_e4m3(-0.0F) == 0x80U && sky_f32_to_e4m3(1e-45F) == 0x00U);
+}
+
 /* All pairs, unaligned, against the conversion of one value through f32. */
 TEST(every_pair_converts)
 {
