@@ -25,7 +25,7 @@
 #ifndef SKY_OPS_ATTENTION_8BIT_H
 #define SKY_OPS_ATTENTION_8BIT_H
 
-#include "ops/ctx.h"
+#include "ops/quantize_heads.h"
 
 typedef struct sky_attention_8bit_args {
     sky_tensor y;       /* [Sq, N, D]  out */

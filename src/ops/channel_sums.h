@@ -1,7 +1,7 @@
 /*
  * ops/channel_sums.h - sums over tokens that are the same in any order, and the mean from them
  *
- *     sums[c] = sum_s fixed(x[s, c])      fixed(v) = v * 2^32, rounded to nearest even (saturating at +-2^62 / rows)
+ *     sums[c] = sum_s fixed(x[s, c])      fixed(v) = v * 2^32, rounded to nearest even (saturating at +-2^62 / rows, NaN: 0)
  *     mean[c] = (f32)(sums[c] / (2^32 * num_tokens))      in f64, rounded once
  *
  * 64-bit fixed point: ranks add their sums of different tokens and get what one rank would get.

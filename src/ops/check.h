@@ -19,7 +19,11 @@ typedef struct sky_operand {
 enum {
     SKY_ONLY_F32 = 1 << SKY_F32,
     SKY_ONLY_I32 = 1 << SKY_I32,
+    SKY_ONLY_I64 = 1 << SKY_I64,
+    SKY_ONLY_I8 = 1 << SKY_I8,
     SKY_ONLY_U8 = 1 << SKY_U8,
+    SKY_ONLY_E4M3 = 1 << SKY_F8_E4M3,
+    SKY_E4M3_OR_I8 = 1 << SKY_F8_E4M3 | 1 << SKY_I8,
     SKY_F32_OR_BF16 = 1 << SKY_F32 | 1 << SKY_BF16,
 };
 

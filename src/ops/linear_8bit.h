@@ -4,8 +4,9 @@
  *     y[m, n] = (sum_k value(x[m, k]) * value(weight[n, k])) * (x_scale[m] * weight_scale[n]) + bias[n]
  *
  * Shapes   x [M, K], x_scale [M], weight [N, K], weight_scale [N], bias [N] or absent, y [M, N]; M may be 0; y overlaps nothing
- * Types    x and weight e4m3 or i8, the same; scales and bias f32; y bf16 or f32. i8: the sum is exact (K at most 2^17), e4m3:
- *          f64 reference, f32 elsewhere; scales and bias in f32, then rounded once.
+ * Types    x and weight e4m3 or i8, the same; scales and bias f32; y bf16 or f32. i8: the sum is exact (K at most
+ *          SKY_LINEAR_I8_MAX_LEN) and rounded to f32, every backend gives the same bytes; e4m3: f64 reference, f32
+ *          elsewhere; scales and bias in f32, then rounded once.
  * Bytes    As in linear.h: a row of y is the same whatever M is and wherever rows are cut at multiples of
  *          SKY_LINEAR_PIECE_ROWS.
  * Errors   SHAPE, DTYPE
@@ -15,7 +16,9 @@
 #ifndef SKY_OPS_LINEAR_8BIT_H
 #define SKY_OPS_LINEAR_8BIT_H
 
-#include "ops/ctx.h"
+#include "ops/linear.h"
+
+enum { SKY_LINEAR_I8_MAX_LEN = 1 << 17 };
 
 typedef struct sky_linear_8bit_args {
     sky_tensor y;            /* [M, N]  out */

@@ -5,7 +5,10 @@
  *     quantize_channels   a[c]        = max(amax[c], 1e-12)
  *                         codes[s, c] = e4m3(x[s, c] * (448 / a[c]))      scale[c] = a[c] / 448
  *
- * Shapes   x, codes [rows, C]; amax, scale [C]; rows may be 0
+ * Everything in f32; 448 / a stands for (1 / a) * 448, as in quantize_rows.h. A NaN makes its channel's amax and scale NaN and
+ * the channel's codes 0x7f.
+ *
+ * Shapes   x, codes [rows, C]; amax, scale [C]; rows may be 0; outputs overlap nothing
  * Types    x f32 or bf16; codes e4m3; amax and scale f32. Every backend gives the same bytes.
  * Errors   SHAPE, DTYPE
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.

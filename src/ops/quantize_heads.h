@@ -5,9 +5,12 @@
  *     a[g, n]     = max(max over the group's tokens and d of |v|, 1e-12)     g = s / tokens_per_group
  *     codes       = rint(v * (127 / a[g, n]))                                scale[g, n] = a[g, n] / 127
  *
- * Everything in f32, rounded to nearest even. Groups are counted from row 0; ranks hold whole groups (parallel partition).
+ * 127 / a stands for (1 / a) * 127, as in quantize_rows.h. Everything in f32, rounded to nearest even.
+ * Groups are counted from row 0; ranks hold whole groups (parallel partition). A NaN makes its group's scale NaN and the
+ * group's codes 0.
  *
- * Shapes   x, codes [S, N, D]; mean [N, D] or absent; scale [ceil(S / tokens_per_group), N]; S may be 0
+ * Shapes   x, codes [S, N, D]; mean [N, D] or absent; scale [ceil(S / tokens_per_group), N]; D at least 1, S may be 0;
+ *          outputs overlap nothing
  * Types    x f32 or bf16; mean f32; codes i8; scale f32. Every backend gives the same bytes.
  * Errors   SHAPE, DTYPE
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.

@@ -5,10 +5,12 @@
  *     e4m3        codes[r, c] = e4m3(x[r, c] * (448 / amax[r]))      scale[r] = amax[r] / 448
  *     i8          codes[r, c] = rint(x[r, c] * (127 / amax[r]))      scale[r] = amax[r] / 127
  *
- * Everything in f32, rounded to nearest even, e4m3 saturating. Rows are tokens (inputs of linear layers) or output channels
- * (their weights).
+ * 448 / amax and 127 / amax stand for (1 / amax) * 448 and (1 / amax) * 127, as PyTorch computes them: the golden codes have
+ * many ties, which another rounding turns the other way. Everything in f32, rounded to nearest even, e4m3 saturating. A NaN
+ * makes its row's scale NaN and the row's codes 0x7f (e4m3) or 0 (i8). Rows are tokens (inputs of linear layers) or output
+ * channels (their weights).
  *
- * Shapes   x, codes [rows, cols]; scale [rows]
+ * Shapes   x, codes [rows, cols]; scale [rows]; cols at least 1; outputs overlap nothing
  * Types    x f32 or bf16; codes e4m3 or i8 (this chooses the format); scale f32. Every backend gives the same bytes.
  * Errors   SHAPE, DTYPE
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.

@@ -3,6 +3,7 @@
 #include "support/compare.h"
 #include "support/test.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,6 +87,12 @@ static sky_tensor describe(sky_dtype dtype, int num_dims, const int64_t *shape)
 double op_value(sky_dtype dtype, uint64_t seed, int64_t i)
 {
     const float x = test_random(seed, (uint64_t)i);
+    if (dtype == SKY_F8_E4M3) {
+        return (double)sky_e4m3_to_f32(sky_f32_to_e4m3(100.0F * x));
+    }
+    if (dtype == SKY_I8) {
+        return (double)fmaxf(-127.0F, fminf(127.0F, rintf(50.0F * x)));
+    }
     return (double)(dtype == SKY_BF16 ? sky_round_bf16(x) : x);
 }
 
@@ -102,6 +109,12 @@ sky_tensor rig_values(rig *r, sky_dtype dtype, const float *values, int num_dims
             break;
         case SKY_BF16:
             ((uint16_t *)(void *)body)[i] = sky_f32_to_bf16(values[i]);
+            break;
+        case SKY_I8:
+            ((int8_t *)(void *)body)[i] = (int8_t)values[i];
+            break;
+        case SKY_F8_E4M3:
+            body[i] = sky_f32_to_e4m3(values[i]);
             break;
         default:
             SKY_ASSERT(dtype == SKY_I32);
@@ -120,10 +133,17 @@ sky_tensor rig_input(rig *r, sky_dtype dtype, uint64_t seed, int num_dims, const
     const size_t len = (size_t)sky_tensor_len(&t);
     float *values = malloc(len * sizeof(float) + 1);
     SKY_ASSERT(values != NULL);
-    test_fill_random(values, len, seed);
+    for (size_t i = 0; i < len; i++) {
+        values[i] = dtype == SKY_I32 ? test_random(seed, i) : (float)op_value(dtype, seed, (int64_t)i);
+    }
     const sky_tensor added = rig_values(r, dtype, values, num_dims, shape);
     free(values);
     return added;
+}
+
+sky_tensor rig_bytes(rig *r, sky_dtype dtype, const void *bytes, int num_dims, const int64_t *shape)
+{
+    return add_buffer(r, describe(dtype, num_dims, shape), false, bytes);
 }
 
 sky_tensor rig_output(rig *r, sky_dtype dtype, int num_dims, const int64_t *shape)
@@ -216,6 +236,12 @@ float *rig_read(rig *r, const sky_tensor *t)
             break;
         case SKY_BF16:
             out[i] = sky_bf16_to_f32(((const uint16_t *)(const void *)bytes)[i]);
+            break;
+        case SKY_I8:
+            out[i] = ((const int8_t *)(const void *)bytes)[i];
+            break;
+        case SKY_F8_E4M3:
+            out[i] = sky_e4m3_to_f32(bytes[i]);
             break;
         default:
             SKY_ASSERT(t->dtype == SKY_U8);

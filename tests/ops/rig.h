@@ -15,7 +15,7 @@
 
 #include "ops/backends.h"
 
-enum { RIG_MAX_BUFFERS = 16, RIG_ARENA_BYTES = 1 << 20 };
+enum { RIG_MAX_BUFFERS = 20, RIG_ARENA_BYTES = 1 << 20 };
 
 typedef struct rig_buffer {
     unsigned char *block; /* on the device: guard, body, guard */
@@ -42,6 +42,7 @@ void rig_close(rig *r);
 /* Inputs hold op_value(dtype, seed, index), or the given values; outputs are filled with NaN bit patterns. */
 sky_tensor rig_input(rig *r, sky_dtype dtype, uint64_t seed, int num_dims, const int64_t *shape);
 sky_tensor rig_values(rig *r, sky_dtype dtype, const float *values, int num_dims, const int64_t *shape);
+sky_tensor rig_bytes(rig *r, sky_dtype dtype, const void *bytes, int num_dims, const int64_t *shape);
 sky_tensor rig_output(rig *r, sky_dtype dtype, int num_dims, const int64_t *shape);
 #define RIG_SHAPE_(...)                                                    \
     (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) \
@@ -50,6 +51,7 @@ sky_tensor rig_output(rig *r, sky_dtype dtype, int num_dims, const int64_t *shap
     }
 #define RIG_INPUT(r, dtype, seed, ...)  rig_input(r, dtype, seed, RIG_SHAPE_(__VA_ARGS__))
 #define RIG_VALUES(r, dtype, data, ...) rig_values(r, dtype, data, RIG_SHAPE_(__VA_ARGS__))
+#define RIG_BYTES(r, dtype, data, ...)  rig_bytes(r, dtype, data, RIG_SHAPE_(__VA_ARGS__))
 #define RIG_OUTPUT(r, dtype, ...)       rig_output(r, dtype, RIG_SHAPE_(__VA_ARGS__))
 
 /* The input x becomes an output as well (in place). */
@@ -62,7 +64,7 @@ bool rig_check(rig *r);
 float *rig_read(rig *r, const sky_tensor *t);
 unsigned char *rig_read_bytes(rig *r, const sky_tensor *t);
 
-/* test_random(seed, i), rounded to dtype. */
+/* test_random(seed, i), rounded to dtype; 100 times that as e4m3, and 50 times that, at most 127 in size, as i8. */
 double op_value(sky_dtype dtype, uint64_t seed, int64_t i);
 
 /*

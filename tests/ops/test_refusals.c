@@ -10,7 +10,7 @@
  * What every op refuses, one tensor at a time: a type that no op takes, a dimension more, a negative length, no memory,
  * memory that overlaps the output. What only one op refuses is in that op's test.
  */
-enum { MAX_TENSORS = 6, BUFFER_FLOATS = 1024 };
+enum { MAX_TENSORS = 7, BUFFER_FLOATS = 1024 };
 
 typedef struct op_refusals {
     const char *name;
@@ -93,8 +93,9 @@ static void check_refusals(sky_ctx *ctx, const op_refusals *o)
     free(args);
 }
 
-#define AT(op, field) offsetof(sky_##op##_args, field)
-#define F(i, ...)     SKY_TENSOR(memory[i] + BUFFER_FLOATS / 2, SKY_F32, __VA_ARGS__)
+#define AT(op, field)    offsetof(sky_##op##_args, field)
+#define F(i, ...)        SKY_TENSOR(memory[i] + BUFFER_FLOATS / 2, SKY_F32, __VA_ARGS__)
+#define C(i, dtype, ...) SKY_TENSOR(memory[i] + BUFFER_FLOATS / 2, dtype, __VA_ARGS__)
 #define ROW(op, tensors, needed, ...)                    \
     {                                                    \
 #op, call_##op, &op, sizeof op, tensors, needed, \
@@ -154,6 +155,33 @@ TEST(what_no_op_takes)
         .y = F(0, 2, 4, 5, 3), .x = F(1, 3, 2, 4, 5), .scale = F(2, 3), .shift = F(3, 3)};
     const sky_unpatchify_args unpatchify = {.y = F(0, 3, 2, 4, 6), .x = F(1, 12, 12)};
     const sky_upsample_nearest_args upsample_nearest = {.y = F(0, 1, 4, 6, 4), .x = F(1, 1, 2, 3, 4)};
+    const sky_attention_8bit_args attention_8bit = {.y = F(0, 3, 2, 4),
+                                                    .q = C(1, SKY_I8, 3, 2, 4),
+                                                    .q_scale = F(2, 1, 2),
+                                                    .k = C(3, SKY_I8, 5, 2, 4),
+                                                    .k_scale = F(4, 1, 2),
+                                                    .v = C(5, SKY_F8_E4M3, 5, 2, 4),
+                                                    .v_scale = F(6, 2, 4),
+                                                    .softmax_scale = 1.0F};
+    const sky_channel_amax_args channel_amax = {.amax = F(0, 6), .x = F(1, 4, 6)};
+    const sky_channel_sums_args channel_sums = {.sums = C(0, SKY_I64, 6), .x = F(1, 4, 6)};
+    const sky_dequantize_rows_args dequantize_rows = {
+        .y = F(0, 4, 6), .codes = C(1, SKY_F8_E4M3, 4, 6), .scale = F(2, 4)};
+    const sky_linear_8bit_args linear_8bit = {.y = F(0, 3, 7),
+                                              .x = C(1, SKY_I8, 3, 5),
+                                              .x_scale = F(2, 3),
+                                              .weight = C(3, SKY_I8, 7, 5),
+                                              .weight_scale = F(4, 7),
+                                              .bias = F(5, 7)};
+    const sky_quantize_channels_args quantize_channels = {
+        .codes = C(0, SKY_F8_E4M3, 4, 6), .scale = F(1, 6), .x = F(2, 4, 6), .amax = F(3, 6)};
+    const sky_quantize_heads_args quantize_heads = {.codes = C(0, SKY_I8, 5, 2, 4),
+                                                    .scale = F(1, 3, 2),
+                                                    .x = F(2, 5, 2, 4),
+                                                    .mean = F(3, 2, 4),
+                                                    .tokens_per_group = 2};
+    const sky_quantize_rows_args quantize_rows = {.codes = C(0, SKY_F8_E4M3, 4, 6), .scale = F(1, 4), .x = F(2, 4, 6)};
+    const sky_sums_to_mean_args sums_to_mean = {.mean = F(0, 6), .sums = C(1, SKY_I64, 6), .num_tokens = 3};
     const op_refusals ops[] = {
         ROW(activation, 2, 2, AT(activation, y), AT(activation, x)),
         ROW(add, 3, 3, AT(add, y), AT(add, a), AT(add, b)),
@@ -185,6 +213,19 @@ TEST(what_no_op_takes)
             AT(to_channels_last, shift)),
         ROW(unpatchify, 2, 2, AT(unpatchify, y), AT(unpatchify, x)),
         ROW(upsample_nearest, 2, 2, AT(upsample_nearest, y), AT(upsample_nearest, x)),
+        ROW(attention_8bit, 7, 7, AT(attention_8bit, y), AT(attention_8bit, q), AT(attention_8bit, q_scale),
+            AT(attention_8bit, k), AT(attention_8bit, k_scale), AT(attention_8bit, v), AT(attention_8bit, v_scale)),
+        ROW(channel_amax, 2, 2, AT(channel_amax, amax), AT(channel_amax, x)),
+        ROW(channel_sums, 2, 2, AT(channel_sums, sums), AT(channel_sums, x)),
+        ROW(dequantize_rows, 3, 3, AT(dequantize_rows, y), AT(dequantize_rows, codes), AT(dequantize_rows, scale)),
+        ROW(linear_8bit, 6, 5, AT(linear_8bit, y), AT(linear_8bit, x), AT(linear_8bit, x_scale),
+            AT(linear_8bit, weight), AT(linear_8bit, weight_scale), AT(linear_8bit, bias)),
+        ROW(quantize_channels, 4, 4, AT(quantize_channels, codes), AT(quantize_channels, scale),
+            AT(quantize_channels, x), AT(quantize_channels, amax)),
+        ROW(quantize_heads, 4, 3, AT(quantize_heads, codes), AT(quantize_heads, scale), AT(quantize_heads, x),
+            AT(quantize_heads, mean)),
+        ROW(quantize_rows, 3, 3, AT(quantize_rows, codes), AT(quantize_rows, scale), AT(quantize_rows, x)),
+        ROW(sums_to_mean, 2, 2, AT(sums_to_mean, mean), AT(sums_to_mean, sums)),
     };
 #define COUNT(op) +1
     EXPECT(sizeof ops / sizeof ops[0] == SKY_OPS(COUNT));

@@ -1,7 +1,7 @@
 /*
- * ops/cpu/blocks.h - f32 and bf16 tensors as runs of f32
+ * ops/cpu/blocks.h - tensors as runs of f32
  *
- * An op reads a run of elements with sky_read() (f32: the tensor itself; bf16: widened into buf), computes into
+ * An op reads a run of elements of an f32 or bf16 tensor with sky_read() (f32: the tensor itself; bf16: widened into buf), computes into
  * sky_write_to() (f32: the tensor itself; bf16: buf), and ends with sky_write_end() (bf16: rounds buf into the tensor).
  */
 #ifndef SKY_OPS_CPU_BLOCKS_H
@@ -43,6 +43,34 @@ static inline void sky_narrow(uint16_t *restrict to, const float *restrict from,
         const uint32_t rounded = (bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16;
         const uint32_t nan = (bits >> 16) | 0x40U;
         to[i] = (uint16_t)((bits & 0x7fffffffU) > 0x7f800000U ? nan : rounded);
+    }
+}
+
+static inline void sky_widen_i8(float *restrict to, const int8_t *restrict from, int64_t len)
+{
+    for (int64_t i = 0; i < len; i++) {
+        to[i] = (float)from[i];
+    }
+}
+
+static inline void sky_widen_e4m3(float *restrict to, const uint8_t *restrict from, int64_t len)
+{
+    for (int64_t i = 0; i < len; i++) {
+        to[i] = sky_e4m3_value(from[i]);
+    }
+}
+
+/* From f32, bf16, i8 or e4m3. */
+static inline void sky_widen_any(float *restrict to, const void *restrict from, sky_dtype dtype, int64_t len)
+{
+    if (dtype == SKY_F32) {
+        memcpy(to, from, (size_t)len * sizeof *to);
+    } else if (dtype == SKY_BF16) {
+        sky_widen(to, from, len);
+    } else if (dtype == SKY_I8) {
+        sky_widen_i8(to, from, len);
+    } else {
+        sky_widen_e4m3(to, from, len);
     }
 }
 

@@ -103,17 +103,18 @@ void SKY_CPU(gemm)(const sky_gemm_a *a, int64_t rows, const sky_gemm_b *b, float
     }
 }
 
+static inline const void *element_at(const void *b, sky_dtype dtype, int64_t index)
+{
+    return (const unsigned char *)b + (size_t)index * sky_dtype_bytes(dtype);
+}
+
 void SKY_CPU(pack)(float *dst, const void *b, sky_dtype dtype, int64_t ld, int64_t cols, int64_t depth)
 {
     for (int64_t first = 0; first < cols; first += SKY_PANEL_COLS) {
         const int64_t width = sky_panel_width(cols, first);
         const int64_t used = sky_min_i64(width, cols - first);
         for (int64_t k = 0; k < depth; k++) {
-            if (dtype == SKY_F32) {
-                memcpy(dst, (const float *)b + k * ld + first, (size_t)used * sizeof *dst);
-            } else {
-                sky_widen(dst, (const uint16_t *)b + k * ld + first, used);
-            }
+            sky_widen_any(dst, element_at(b, dtype, k * ld + first), dtype, used);
             for (int64_t j = used; j < width; j++) {
                 dst[j] = 0.0F;
             }
@@ -124,8 +125,15 @@ void SKY_CPU(pack)(float *dst, const void *b, sky_dtype dtype, int64_t ld, int64
 
 static inline sky_vec load_as_f32(const void *from, sky_dtype dtype, int64_t index)
 {
-    return dtype == SKY_F32 ? sky_vec_load((const float *)from + index)
-                            : sky_vec_load_bf16((const uint16_t *)from + index);
+    if (dtype == SKY_F32) {
+        return sky_vec_load((const float *)from + index);
+    }
+    if (dtype == SKY_BF16) {
+        return sky_vec_load_bf16((const uint16_t *)from + index);
+    }
+    float wide[SKY_CPU_LANES];
+    sky_widen_any(wide, (const uint8_t *)from + index, dtype, SKY_CPU_LANES);
+    return sky_vec_load(wide);
 }
 
 /*
@@ -164,9 +172,10 @@ static void pack_turned_slowly(float *dst, const void *b, sky_dtype dtype, int64
     for (int64_t j = 0; j < width; j++) {
         for (int64_t i = 0; i < count; i++) {
             const int64_t at = (first + j) * ld + k + i;
-            dst[i * width + j] = j >= used          ? 0.0F
-                                 : dtype == SKY_F32 ? ((const float *)b)[at]
-                                                    : sky_bf16_to_f32(((const uint16_t *)b)[at]);
+            dst[i * width + j] = 0.0F;
+            if (j < used) {
+                sky_widen_any(dst + i * width + j, element_at(b, dtype, at), dtype, 1);
+            }
         }
     }
 }

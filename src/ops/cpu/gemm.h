@@ -39,7 +39,7 @@ static inline int64_t sky_padded_cols(int64_t cols)
 
 /*
  * Packs B [depth, cols] into dst: panel after panel, [depth][width] each, zeros behind the last column. b holds B row by
- * row (ld elements apart), or, transposed, column by column. f32 or bf16.
+ * row (ld elements apart), or, transposed, column by column. f32, bf16, i8 or e4m3.
  */
 void SKY_CPU(pack)(float *dst, const void *b, sky_dtype dtype, int64_t ld, int64_t cols, int64_t depth);
 void SKY_CPU(pack_transposed)(float *dst, const void *b, sky_dtype dtype, int64_t ld, int64_t cols, int64_t depth);

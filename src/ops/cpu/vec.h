@@ -151,6 +151,38 @@ static inline float sky_bits_float(uint32_t bits)
     return x;
 }
 
+/* The number that an e4m3 code stands for, and the code of x: to nearest even, saturating, NaN 0x7f. Free of branches. */
+static inline float sky_e4m3_value(uint32_t code)
+{
+    const uint32_t magnitude = code & 0x7fU;
+    const uint32_t subnormal = sky_float_bits((float)(int32_t)magnitude * 0x1p-9F);
+    const uint32_t normal = (magnitude << 20) + (120U << 23);
+    uint32_t bits = magnitude < 8U ? subnormal : normal;
+    bits = magnitude == 0x7fU ? 0x7fc00000U : bits;
+    return sky_bits_float(bits | (code & 0x80U) << 24);
+}
+
+/* Adding 2^20 times the power of two below x, at least 2^-6, rounds to codes, which then sit in the low bits. */
+static inline uint32_t sky_e4m3_code(float x)
+{
+    const uint32_t bits = sky_float_bits(x);
+    float size = sky_bits_float(bits & 0x7fffffffU);
+    size = size < 448.0F ? size : 448.0F;
+    const uint32_t power = sky_float_bits(size > 0x1p-6F ? size : 0x1p-6F) & 0x7f800000U;
+    const float magic = sky_bits_float(power + (20U << 23));
+    const uint32_t steps = sky_float_bits(size + magic) - sky_float_bits(magic);
+    const uint32_t code = (power >> 20) - (121U << 3) + steps;
+    return x != x ? 0x7fU : (code | (bits >> 24 & 0x80U));
+}
+
+/* The value of the nearest code in each lane, for numbers from 0 to 448. */
+static inline sky_vec sky_vec_round_e4m3(sky_vec x)
+{
+    const sky_vec_bits power = (sky_vec_bits)sky_vec_max(x, sky_vec_all(0x1p-6F)) & 0x7f800000U;
+    const sky_vec magic = (sky_vec)(power + (20U << 23));
+    return (x + magic) - magic;
+}
+
 /*
  * exp(x) to 1e-7 relative; the argument is held to [-87, 88], so the result is normal and finite. NaN stays NaN.
  * Cody and Waite's reduction, Cephes' polynomial.

@@ -61,6 +61,7 @@ const sky_backend *sky_backend_ref(void)
         SKY_OPS(SKY_REF_ENTRY)
 #undef SKY_REF_ENTRY
             .attention_scratch = sky_ref_attention_scratch,
+        .attention_8bit_scratch = sky_ref_attention_8bit_scratch,
         .conv3d_scratch = sky_ref_conv3d_scratch,
         .linear_scratch = sky_ref_linear_scratch,
         .qk_norm_rope_scratch = sky_ref_qk_norm_rope_scratch,

@@ -13,6 +13,12 @@ static inline float ref_load(const sky_tensor *t, int64_t i)
     return t->dtype == SKY_F32 ? ((const float *)t->data)[i] : sky_bf16_to_f32(((const uint16_t *)t->data)[i]);
 }
 
+/* An 8-bit code as the number it stands for. */
+static inline float ref_load_code(const sky_tensor *t, int64_t i)
+{
+    return t->dtype == SKY_I8 ? (float)((const int8_t *)t->data)[i] : sky_e4m3_to_f32(((const uint8_t *)t->data)[i]);
+}
+
 static inline void ref_store(const sky_tensor *t, int64_t i, float value)
 {
     if (t->dtype == SKY_F32) {

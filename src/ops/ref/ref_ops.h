@@ -14,6 +14,7 @@ SKY_OPS(SKY_DECLARE_REF)
 
 /* Only these need scratch. */
 size_t sky_ref_attention_scratch(const sky_ctx *ctx, const sky_attention_args *args);
+size_t sky_ref_attention_8bit_scratch(const sky_ctx *ctx, const sky_attention_8bit_args *args);
 size_t sky_ref_conv3d_scratch(const sky_ctx *ctx, const sky_conv3d_args *args);
 size_t sky_ref_linear_scratch(const sky_ctx *ctx, const sky_linear_args *args);
 size_t sky_ref_qk_norm_rope_scratch(const sky_ctx *ctx, const sky_qk_norm_rope_args *args);

@@ -1,0 +1,314 @@
+#include "ops/cpu/blocks.h"
+#include "ops/cpu/device.h"
+#include "ops/cpu/isa.h"
+
+/*
+ * 8-bit codes. Largest values are found among bit patterns without their sign, which are ordered as the numbers are, with
+ * NaN above all: exact, and the same in any order.
+ */
+enum { STRIP_COLS = 64 }; /* columns that one thread takes, in ops over columns */
+
+static inline uint32_t amax_of(const float *x, int64_t len, uint32_t amax)
+{
+    for (int64_t i = 0; i < len; i++) {
+        const uint32_t size = sky_float_bits(x[i]) & 0x7fffffffU;
+        amax = size > amax ? size : amax;
+    }
+    return amax;
+}
+
+static inline float at_least(float amax)
+{
+    return amax < 1e-12F ? 1e-12F : amax;
+}
+
+static inline void encode_e4m3(uint8_t *restrict codes, const float *restrict x, int64_t len, float factor)
+{
+    for (int64_t i = 0; i < len; i++) {
+        codes[i] = (uint8_t)sky_e4m3_code(x[i] * factor);
+    }
+}
+
+/* Adding 1.5 * 2^23 rounds to an integer, which then sits in the low bits. Nothing here is larger than 127. */
+static inline void encode_i8(uint8_t *restrict codes, const float *restrict x, int64_t len, float factor)
+{
+    for (int64_t i = 0; i < len; i++) {
+        const float scaled = x[i] * factor;
+        const uint32_t integer = sky_float_bits(scaled + 12582912.0F);
+        codes[i] = (uint8_t)(scaled != scaled ? 0U : integer);
+    }
+}
+
+static int64_t rows_per_job(int64_t cols)
+{
+    return sky_max_i64(1, SKY_CHUNK_LEN / sky_max_i64(cols, 1));
+}
+
+static void quantize_row(const sky_quantize_rows_args *args, int64_t row)
+{
+    const int64_t cols = args->x.shape[1];
+    const bool e4m3 = args->codes.dtype == SKY_F8_E4M3;
+    const float largest = e4m3 ? 448.0F : 127.0F;
+    float buf[SKY_BLOCK_LEN];
+    uint32_t bits = 0;
+    for (int64_t c = 0; c < cols; c += SKY_BLOCK_LEN) {
+        const int64_t len = sky_min_i64(SKY_BLOCK_LEN, cols - c);
+        bits = amax_of(sky_read(&args->x, row * cols + c, len, buf), len, bits);
+    }
+    const float amax = at_least(sky_bits_float(bits));
+    for (int64_t c = 0; c < cols; c += SKY_BLOCK_LEN) {
+        const int64_t len = sky_min_i64(SKY_BLOCK_LEN, cols - c);
+        const float *x = sky_read(&args->x, row * cols + c, len, buf);
+        uint8_t *codes = (uint8_t *)args->codes.data + row * cols + c;
+        if (e4m3) {
+            encode_e4m3(codes, x, len, 1.0F / amax * largest);
+        } else {
+            encode_i8(codes, x, len, 1.0F / amax * largest);
+        }
+    }
+    ((float *)args->scale.data)[row] = amax / largest;
+}
+
+static void quantize_some_rows(void *arg, int64_t index, int thread)
+{
+    (void)thread;
+    const sky_quantize_rows_args *args = arg;
+    const int64_t step = rows_per_job(args->x.shape[1]);
+    const int64_t end = sky_min_i64((index + 1) * step, args->x.shape[0]);
+    for (int64_t row = index * step; row < end; row++) {
+        quantize_row(args, row);
+    }
+}
+
+sky_status SKY_CPU(quantize_rows)(sky_ctx *ctx, const sky_quantize_rows_args *args, void *scratch)
+{
+    (void)scratch;
+    sky_quantize_rows_args copy = *args;
+    const int64_t step = rows_per_job(args->x.shape[1]);
+    sky_threads_for(sky_cpu_device_of(ctx)->threads, sky_div_up(args->x.shape[0], step), quantize_some_rows, &copy);
+    return SKY_OK;
+}
+
+static void dequantize_some_rows(void *arg, int64_t index, int thread)
+{
+    (void)thread;
+    const sky_dequantize_rows_args *args = arg;
+    const int64_t cols = args->codes.shape[1];
+    const int64_t step = rows_per_job(cols);
+    const int64_t end = sky_min_i64((index + 1) * step, args->codes.shape[0]);
+    float buf[SKY_BLOCK_LEN];
+    for (int64_t row = index * step; row < end; row++) {
+        const float scale = ((const float *)args->scale.data)[row];
+        for (int64_t c = 0; c < cols; c += SKY_BLOCK_LEN) {
+            const int64_t len = sky_min_i64(SKY_BLOCK_LEN, cols - c);
+            float *y = sky_write_to(&args->y, row * cols + c, buf);
+            sky_widen_any(y, sky_at(&args->codes, row * cols + c), args->codes.dtype, len);
+            for (int64_t i = 0; i < len; i++) {
+                y[i] *= scale;
+            }
+            sky_write_end(&args->y, row * cols + c, len, y);
+        }
+    }
+}
+
+sky_status SKY_CPU(dequantize_rows)(sky_ctx *ctx, const sky_dequantize_rows_args *args, void *scratch)
+{
+    (void)scratch;
+    sky_dequantize_rows_args copy = *args;
+    const int64_t step = rows_per_job(args->codes.shape[1]);
+    sky_threads_for(sky_cpu_device_of(ctx)->threads, sky_div_up(args->codes.shape[0], step), dequantize_some_rows,
+                    &copy);
+    return SKY_OK;
+}
+
+/* x less its mean, where there is one. */
+static const float *read_centred(const sky_quantize_heads_args *args, int64_t at, const float *mean, int64_t len,
+                                 float *buf)
+{
+    const float *x = sky_read(&args->x, at, len, buf);
+    if (mean == NULL) {
+        return x;
+    }
+    SKY_LOOP_INDEPENDENT
+    for (int64_t i = 0; i < len; i++) {
+        buf[i] = x[i] - mean[i];
+    }
+    return buf;
+}
+
+/* One group of one head, in two passes: the largest, the codes. */
+static void quantize_group(void *arg, int64_t index, int thread)
+{
+    (void)thread;
+    const sky_quantize_heads_args *args = arg;
+    const int64_t num_heads = args->x.shape[1];
+    const int64_t head_dim = args->x.shape[2];
+    const int64_t head = index % num_heads;
+    const int64_t first = index / num_heads * args->tokens_per_group;
+    const int64_t tokens = sky_min_i64(args->tokens_per_group, args->x.shape[0] - first);
+    const float *mean = args->mean.data;
+    float buf[SKY_BLOCK_LEN];
+    uint32_t bits = 0;
+    float amax = 0.0F;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int64_t s = first; s < first + tokens; s++) {
+            for (int64_t d = 0; d < head_dim; d += SKY_BLOCK_LEN) {
+                const int64_t len = sky_min_i64(SKY_BLOCK_LEN, head_dim - d);
+                const int64_t channel = head * head_dim + d;
+                const int64_t at = s * num_heads * head_dim + channel;
+                const float *v = read_centred(args, at, mean == NULL ? NULL : mean + channel, len, buf);
+                if (pass == 0) {
+                    bits = amax_of(v, len, bits);
+                } else {
+                    encode_i8((uint8_t *)args->codes.data + at, v, len, 1.0F / amax * 127.0F);
+                }
+            }
+        }
+        amax = at_least(sky_bits_float(bits));
+    }
+    ((float *)args->scale.data)[index] = amax / 127.0F;
+}
+
+sky_status SKY_CPU(quantize_heads)(sky_ctx *ctx, const sky_quantize_heads_args *args, void *scratch)
+{
+    (void)scratch;
+    sky_quantize_heads_args copy = *args;
+    const int64_t num_jobs = args->scale.shape[0] * args->scale.shape[1];
+    sky_threads_for(sky_cpu_device_of(ctx)->threads, num_jobs, quantize_group, &copy);
+    return SKY_OK;
+}
+
+/* Columns [first, first + cols) of row s; buf holds STRIP_COLS. */
+static const float *read_strip(const sky_tensor *x, int64_t s, int64_t first, int64_t cols, float *buf)
+{
+    return sky_read(x, s * x->shape[1] + first, cols, buf);
+}
+
+static void amax_strip(void *arg, int64_t index, int thread)
+{
+    (void)thread;
+    const sky_channel_amax_args *args = arg;
+    const int64_t first = index * STRIP_COLS;
+    const int64_t cols = sky_min_i64(STRIP_COLS, args->amax.shape[0] - first);
+    uint32_t amax[STRIP_COLS] = {0};
+    float buf[STRIP_COLS];
+    for (int64_t s = 0; s < args->x.shape[0]; s++) {
+        const float *x = read_strip(&args->x, s, first, cols, buf);
+        for (int64_t c = 0; c < cols; c++) {
+            const uint32_t size = sky_float_bits(x[c]) & 0x7fffffffU;
+            amax[c] = size > amax[c] ? size : amax[c];
+        }
+    }
+    memcpy((float *)args->amax.data + first, amax, (size_t)cols * sizeof *amax);
+}
+
+sky_status SKY_CPU(channel_amax)(sky_ctx *ctx, const sky_channel_amax_args *args, void *scratch)
+{
+    (void)scratch;
+    sky_channel_amax_args copy = *args;
+    sky_threads_for(sky_cpu_device_of(ctx)->threads, sky_div_up(args->amax.shape[0], STRIP_COLS), amax_strip, &copy);
+    return SKY_OK;
+}
+
+static void quantize_strip(void *arg, int64_t index, int thread)
+{
+    (void)thread;
+    const sky_quantize_channels_args *args = arg;
+    const int64_t all = args->scale.shape[0];
+    const int64_t first = index * STRIP_COLS;
+    const int64_t cols = sky_min_i64(STRIP_COLS, all - first);
+    const float *amax = (const float *)args->amax.data + first;
+    float *scale = (float *)args->scale.data + first;
+    float factor[STRIP_COLS];
+    float buf[STRIP_COLS];
+    for (int64_t c = 0; c < cols; c++) {
+        factor[c] = 1.0F / at_least(amax[c]) * 448.0F;
+        scale[c] = at_least(amax[c]) / 448.0F;
+    }
+    for (int64_t s = 0; s < args->x.shape[0]; s++) {
+        const float *x = read_strip(&args->x, s, first, cols, buf);
+        uint8_t *restrict codes = (uint8_t *)args->codes.data + s * all + first;
+        for (int64_t c = 0; c < cols; c++) {
+            codes[c] = (uint8_t)sky_e4m3_code(x[c] * factor[c]);
+        }
+    }
+}
+
+sky_status SKY_CPU(quantize_channels)(sky_ctx *ctx, const sky_quantize_channels_args *args, void *scratch)
+{
+    (void)scratch;
+    sky_quantize_channels_args copy = *args;
+    sky_threads_for(sky_cpu_device_of(ctx)->threads, sky_div_up(args->scale.shape[0], STRIP_COLS), quantize_strip,
+                    &copy);
+    return SKY_OK;
+}
+
+/* x in units of 2^-32, held to [-limit, limit]; NaN: 0. */
+static int64_t fixed(float x, int64_t limit)
+{
+    const double scaled = __builtin_rint((double)x * 0x1p32);
+    if (scaled != scaled) {
+        return 0;
+    }
+    if (scaled >= (double)limit || scaled <= -(double)limit) {
+        return scaled < 0.0 ? -limit : limit;
+    }
+    return (int64_t)scaled;
+}
+
+/* The same for |x| below 2^18: adding 1.5 * 2^52 rounds to an integer, which then sits in the low bits. */
+static inline int64_t fixed_small(float x)
+{
+    const double magic = 0x1.8p52;
+    const double shifted = (double)x * 0x1p32 + magic;
+    int64_t bits;
+    int64_t magic_bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    memcpy(&magic_bits, &magic, sizeof bits);
+    return bits - magic_bits;
+}
+
+static void sum_strip(void *arg, int64_t index, int thread)
+{
+    (void)thread;
+    const sky_channel_sums_args *args = arg;
+    const int64_t rows = args->x.shape[0];
+    const int64_t first = index * STRIP_COLS;
+    const int64_t cols = sky_min_i64(STRIP_COLS, args->sums.shape[0] - first);
+    const int64_t limit = (INT64_C(1) << 62) / sky_max_i64(rows, 1);
+    const float small = limit < INT64_C(1) << 50 ? (float)(limit >> 33) : 0x1p17F; /* safely below both bounds */
+    int64_t sums[STRIP_COLS] = {0};
+    float buf[STRIP_COLS];
+    for (int64_t s = 0; s < rows; s++) {
+        const float *x = read_strip(&args->x, s, first, cols, buf);
+        if (amax_of(x, cols, 0) <= sky_float_bits(small)) {
+            for (int64_t c = 0; c < cols; c++) {
+                sums[c] += fixed_small(x[c]);
+            }
+        } else {
+            for (int64_t c = 0; c < cols; c++) {
+                sums[c] += fixed(x[c], limit);
+            }
+        }
+    }
+    memcpy((int64_t *)args->sums.data + first, sums, (size_t)cols * sizeof *sums);
+}
+
+sky_status SKY_CPU(channel_sums)(sky_ctx *ctx, const sky_channel_sums_args *args, void *scratch)
+{
+    (void)scratch;
+    sky_channel_sums_args copy = *args;
+    sky_threads_for(sky_cpu_device_of(ctx)->threads, sky_div_up(args->sums.shape[0], STRIP_COLS), sum_strip, &copy);
+    return SKY_OK;
+}
+
+sky_status SKY_CPU(sums_to_mean)(sky_ctx *ctx, const sky_sums_to_mean_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const double units = 0x1p32 * (double)args->num_tokens;
+    for (int64_t c = 0; c < args->mean.shape[0]; c++) {
+        ((float *)args->mean.data)[c] = (float)((double)((const int64_t *)args->sums.data)[c] / units);
+    }
+    return SKY_OK;
+}

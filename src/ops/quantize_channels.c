@@ -1,0 +1,39 @@
+#include "ops/check.h"
+#include "ops/dispatch.h"
+
+sky_status sky_channel_amax(sky_ctx *ctx, const sky_channel_amax_args *args)
+{
+    static const char op[] = "channel_amax";
+    const sky_operand amax = SKY_OPERAND(args, amax);
+    const sky_operand x = SKY_OPERAND(args, x);
+    SKY_TRY(sky_check_tensor(ctx, op, x, 2, SKY_F32_OR_BF16));
+    SKY_TRY(sky_check_vector(ctx, op, amax, args->x.shape[1]));
+    SKY_TRY(sky_check_disjoint(ctx, op, amax, x));
+    if (args->amax.shape[0] == 0) {
+        return SKY_OK;
+    }
+    return SKY_DISPATCH(channel_amax, ctx, args); /* for no rows too: the largest is 0 */
+}
+
+sky_status sky_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_args *args)
+{
+    static const char op[] = "quantize_channels";
+    const sky_operand codes = SKY_OPERAND(args, codes);
+    const sky_operand scale = SKY_OPERAND(args, scale);
+    const sky_operand x = SKY_OPERAND(args, x);
+    const sky_operand amax = SKY_OPERAND(args, amax);
+    SKY_TRY(sky_check_tensor(ctx, op, codes, 2, SKY_ONLY_E4M3));
+    SKY_TRY(sky_check_tensor(ctx, op, x, 2, SKY_F32_OR_BF16));
+    SKY_TRY(sky_check_same_shape(op, codes, x));
+    SKY_TRY(sky_check_vector(ctx, op, scale, args->x.shape[1]));
+    SKY_TRY(sky_check_vector(ctx, op, amax, args->x.shape[1]));
+    SKY_TRY(sky_check_disjoint(ctx, op, codes, x));
+    SKY_TRY(sky_check_disjoint(ctx, op, codes, scale));
+    SKY_TRY(sky_check_disjoint(ctx, op, codes, amax));
+    SKY_TRY(sky_check_disjoint(ctx, op, scale, x));
+    SKY_TRY(sky_check_disjoint(ctx, op, scale, amax));
+    if (args->scale.shape[0] == 0) {
+        return SKY_OK;
+    }
+    return SKY_DISPATCH(quantize_channels, ctx, args); /* for no rows too: there are scales to write */
+}

@@ -1,0 +1,178 @@
+#include "ops/ref/load_store.h"
+#include "ops/ref/ref_ops.h"
+
+#include <math.h>
+
+static const float least_amax = 1e-12F;
+
+/* The larger of amax and |x|; NaN once there was one. */
+static float larger(float amax, float x)
+{
+    return isnan(amax) || fabsf(x) <= amax ? amax : fabsf(x);
+}
+
+static float at_least(float amax)
+{
+    return amax < least_amax ? least_amax : amax;
+}
+
+/* The header says why it is not largest / amax. */
+static float factor_of(float largest, float amax)
+{
+    return 1.0F / amax * largest;
+}
+
+static uint8_t code_of(sky_dtype dtype, float x)
+{
+    if (dtype == SKY_F8_E4M3) {
+        return sky_f32_to_e4m3(x);
+    }
+    return isnan(x) ? 0 : (uint8_t)(int8_t)rintf(x); /* at most 127 in size, since no element is larger than amax */
+}
+
+sky_status sky_ref_quantize_rows(sky_ctx *ctx, const sky_quantize_rows_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const int64_t cols = args->x.shape[1];
+    const float largest = args->codes.dtype == SKY_F8_E4M3 ? 448.0F : 127.0F;
+    uint8_t *codes = args->codes.data;
+    for (int64_t r = 0; r < args->x.shape[0]; r++) {
+        float amax = 0.0F;
+        for (int64_t c = 0; c < cols; c++) {
+            amax = larger(amax, ref_load(&args->x, r * cols + c));
+        }
+        amax = at_least(amax);
+        for (int64_t c = 0; c < cols; c++) {
+            codes[r * cols + c] =
+                code_of(args->codes.dtype, ref_load(&args->x, r * cols + c) * factor_of(largest, amax));
+        }
+        ref_store(&args->scale, r, amax / largest);
+    }
+    return SKY_OK;
+}
+
+sky_status sky_ref_dequantize_rows(sky_ctx *ctx, const sky_dequantize_rows_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const int64_t cols = args->codes.shape[1];
+    for (int64_t i = 0; i < args->codes.shape[0] * cols; i++) {
+        ref_store(&args->y, i, ref_load_code(&args->codes, i) * ref_load(&args->scale, i / cols));
+    }
+    return SKY_OK;
+}
+
+/* One group of one head: its tokens' runs of head_dim lie width elements apart. */
+static void quantize_group(const sky_quantize_heads_args *args, int64_t first, int64_t tokens, int64_t head,
+                           int64_t scale_index)
+{
+    const int64_t head_dim = args->x.shape[2];
+    const int64_t width = args->x.shape[1] * head_dim;
+    float amax = 0.0F;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int64_t s = first; s < first + tokens; s++) {
+            for (int64_t d = 0; d < head_dim; d++) {
+                const int64_t at = s * width + head * head_dim + d;
+                float v = ref_load(&args->x, at);
+                if (sky_tensor_present(&args->mean)) {
+                    v -= ref_load(&args->mean, head * head_dim + d);
+                }
+                if (pass == 0) {
+                    amax = larger(amax, v);
+                } else {
+                    ((uint8_t *)args->codes.data)[at] = code_of(SKY_I8, v * factor_of(127.0F, amax));
+                }
+            }
+        }
+        amax = at_least(amax);
+    }
+    ref_store(&args->scale, scale_index, amax / 127.0F);
+}
+
+sky_status sky_ref_quantize_heads(sky_ctx *ctx, const sky_quantize_heads_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const int64_t tokens = args->x.shape[0];
+    const int64_t num_heads = args->x.shape[1];
+    for (int64_t g = 0; g < args->scale.shape[0]; g++) {
+        const int64_t first = g * args->tokens_per_group;
+        const int64_t count = tokens - first < args->tokens_per_group ? tokens - first : args->tokens_per_group;
+        for (int64_t n = 0; n < num_heads; n++) {
+            quantize_group(args, first, count, n, g * num_heads + n);
+        }
+    }
+    return SKY_OK;
+}
+
+sky_status sky_ref_channel_amax(sky_ctx *ctx, const sky_channel_amax_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const int64_t cols = args->x.shape[1];
+    for (int64_t c = 0; c < cols; c++) {
+        float amax = 0.0F;
+        for (int64_t s = 0; s < args->x.shape[0]; s++) {
+            amax = larger(amax, ref_load(&args->x, s * cols + c));
+        }
+        ref_store(&args->amax, c, amax);
+    }
+    return SKY_OK;
+}
+
+sky_status sky_ref_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const int64_t cols = args->x.shape[1];
+    for (int64_t c = 0; c < cols; c++) {
+        const float amax = at_least(ref_load(&args->amax, c));
+        for (int64_t s = 0; s < args->x.shape[0]; s++) {
+            const float x = ref_load(&args->x, s * cols + c);
+            ((uint8_t *)args->codes.data)[s * cols + c] = code_of(SKY_F8_E4M3, x * factor_of(448.0F, amax));
+        }
+        ref_store(&args->scale, c, amax / 448.0F);
+    }
+    return SKY_OK;
+}
+
+/* x in units of 2^-32, held to [-limit, limit]. */
+static int64_t fixed(float x, int64_t limit)
+{
+    const double scaled = rint((double)x * 0x1p32);
+    if (isnan(scaled)) {
+        return 0;
+    }
+    if (fabs(scaled) >= (double)limit) {
+        return scaled < 0.0 ? -limit : limit;
+    }
+    return (int64_t)scaled;
+}
+
+sky_status sky_ref_channel_sums(sky_ctx *ctx, const sky_channel_sums_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const int64_t rows = args->x.shape[0];
+    const int64_t cols = args->x.shape[1];
+    for (int64_t c = 0; c < cols; c++) {
+        int64_t sum = 0;
+        for (int64_t s = 0; s < rows; s++) {
+            sum += fixed(ref_load(&args->x, s * cols + c), (INT64_C(1) << 62) / rows);
+        }
+        ((int64_t *)args->sums.data)[c] = sum;
+    }
+    return SKY_OK;
+}
+
+sky_status sky_ref_sums_to_mean(sky_ctx *ctx, const sky_sums_to_mean_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    for (int64_t c = 0; c < args->mean.shape[0]; c++) {
+        const double sum = (double)((const int64_t *)args->sums.data)[c];
+        ref_store(&args->mean, c, (float)(sum / (0x1p32 * (double)args->num_tokens)));
+    }
+    return SKY_OK;
+}
