@@ -91,7 +91,7 @@ double op_value(sky_dtype dtype, uint64_t seed, int64_t i)
         return (double)sky_e4m3_to_f32(sky_f32_to_e4m3(100.0F * x));
     }
     if (dtype == SKY_I8) {
-        return (double)fmaxf(-127.0F, fminf(127.0F, rintf(50.0F * x)));
+        return (double)fmaxf(-127.0F, fminf(127.0F, rintf(50.0F * x))) + 0.0; /* no -0 */
     }
     return (double)(dtype == SKY_BF16 ? sky_round_bf16(x) : x);
 }
@@ -236,6 +236,9 @@ float *rig_read(rig *r, const sky_tensor *t)
             break;
         case SKY_BF16:
             out[i] = sky_bf16_to_f32(((const uint16_t *)(const void *)bytes)[i]);
+            break;
+        case SKY_I64: /* of large ones the first digits */
+            out[i] = (float)((const int64_t *)(const void *)bytes)[i];
             break;
         case SKY_I8:
             out[i] = ((const int8_t *)(const void *)bytes)[i];
