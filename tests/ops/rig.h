@@ -77,6 +77,7 @@ typedef struct op_case {
     const void *params;
     int64_t sum_len;   /* longest sum behind one element */
     int num_roundings; /* to out's type; 0 means 1 */
+    double tolerance;  /* of the sum, where it is not that of test_sum_tolerance(sum_len) */
     bool exact;        /* the bytes of expect(), rounded to out's type */
 } op_case;
 

@@ -1,0 +1,281 @@
+#include "ops/rig.h"
+
+#include "support/compare.h"
+#include "support/test.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct linear_params {
+    sky_dtype codes, y;
+    int64_t rows, len, cols; /* M, K, N */
+    bool bias;
+} linear_params;
+
+static sky_linear_8bit_args make_args(rig *r, const linear_params *p)
+{
+    return (sky_linear_8bit_args){
+        .y = RIG_OUTPUT(r, p->y, p->rows, p->cols),
+        .x = RIG_INPUT(r, p->codes, 1, p->rows, p->len),
+        .x_scale = RIG_INPUT(r, SKY_F32, 2, p->rows),
+        .weight = RIG_INPUT(r, p->codes, 3, p->cols, p->len),
+        .weight_scale = RIG_INPUT(r, SKY_F32, 4, p->cols),
+        .bias = p->bias ? RIG_INPUT(r, SKY_F32, 5, p->cols) : (sky_tensor){0},
+    };
+}
+
+static sky_status run_linear(rig *r, const void *params, sky_tensor *out)
+{
+    const sky_linear_8bit_args args = make_args(r, params);
+    *out = args.y;
+    return sky_linear_8bit(&r->ctx, &args);
+}
+
+/* Outer products, one column of x and weight after the other, each code times its scale. */
+static void expect_linear(const void *params, double *want)
+{
+    const linear_params *p = params;
+    for (int64_t i = 0; i < p->rows * p->cols; i++) {
+        want[i] = p->bias ? op_value(SKY_F32, 5, i % p->cols) : 0.0;
+    }
+    for (int64_t k = 0; k < p->len; k++) {
+        for (int64_t m = 0; m < p->rows; m++) {
+            const double x = op_value(p->codes, 1, m * p->len + k) * op_value(SKY_F32, 2, m);
+            for (int64_t n = 0; n < p->cols; n++) {
+                want[m * p->cols + n] += x * op_value(p->codes, 3, n * p->len + k) * op_value(SKY_F32, 4, n);
+            }
+        }
+    }
+}
+
+/* The steps of the header in f32, after the exact sum. */
+static void expect_steps(const void *params, double *want)
+{
+    const linear_params *p = params;
+    for (int64_t m = 0; m < p->rows; m++) {
+        for (int64_t n = 0; n < p->cols; n++) {
+            double sum = 0.0;
+            for (int64_t k = 0; k < p->len; k++) {
+                sum += op_value(p->codes, 1, m * p->len + k) * op_value(p->codes, 3, n * p->len + k);
+            }
+            const float scale = (float)op_value(SKY_F32, 2, m) * (float)op_value(SKY_F32, 4, n);
+            const float product = (float)sum * scale;
+            want[m * p->cols + n] = (double)(p->bias ? product + (float)op_value(SKY_F32, 5, n) : product);
+        }
+    }
+}
+
+TEST(linear_8bit_is_a_scaled_matrix_product)
+{
+    static const int64_t sizes[][3] = {
+        {1, 1, 1},     {1, 64, 96},   {105, 33, 257}, {128, 64, 64}, {3, 257, 1},   {7, 512, 5},
+        {129, 31, 17}, {64, 256, 40}, {260, 48, 130}, {2, 1025, 3},  {3, 2300, 18},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (int kind = 0; kind < 8 && !test_failed(); kind++) {
+            const linear_params p = {.codes = kind & 1 ? SKY_I8 : SKY_F8_E4M3,
+                                     .y = kind & 2 ? SKY_BF16 : SKY_F32,
+                                     .rows = sizes[i][0],
+                                     .len = sizes[i][1],
+                                     .cols = sizes[i][2],
+                                     .bias = (kind & 4) != 0};
+            if (kind >= 4 && p.rows > 200) {
+                continue; /* time */
+            }
+            test_parameters("M=%d K=%d N=%d %s to %s bias=%d", (int)p.rows, (int)p.len, (int)p.cols,
+                            sky_dtype_name(p.codes), sky_dtype_name(p.y), p.bias);
+            op_check(&(op_case){run_linear, expect_linear, &p, .sum_len = p.len});
+            if (p.codes == SKY_I8) {
+                op_check(&(op_case){run_linear, expect_steps, &p, .exact = true});
+            }
+        }
+    }
+}
+
+/* Sums of the largest products that there are, to the last unit: all of one sign, and with a small rest. */
+TEST(linear_8bit_sums_i8_exactly)
+{
+    static const int64_t lens[] = {1024, 1025, 2048, 5120, 13824, SKY_LINEAR_I8_MAX_LEN};
+    enum { ROWS = 2, COLS = 3 };
+    int8_t *codes = malloc((size_t)COLS * SKY_LINEAR_I8_MAX_LEN);
+    int8_t *x = malloc((size_t)ROWS * SKY_LINEAR_I8_MAX_LEN);
+    const float one[COLS] = {1.0F, 1.0F, 1.0F};
+    SKY_ASSERT(codes != NULL && x != NULL);
+    for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
+        const int64_t len = lens[i];
+        memset(x, 127, (size_t)len);        /* row 0: all 127 */
+        memset(x + len, -128, (size_t)len); /* row 1: a code that nothing here makes */
+        memset(codes, 127, (size_t)(COLS * len));
+        memset(codes + len, -128, (size_t)len);
+        for (int64_t k = 1; k < len; k += 2) { /* column 2: nearly nothing is left, 127 too few and one too many */
+            codes[2 * len + k] = -127;
+        }
+        codes[2 * len + len / 2] = 1;
+        int64_t want[ROWS][COLS] = {0};
+        for (int64_t k = 0; k < len; k++) {
+            for (int m = 0; m < ROWS; m++) {
+                for (int n = 0; n < COLS; n++) {
+                    want[m][n] += (int64_t)x[m * len + k] * codes[n * len + k];
+                }
+            }
+        }
+        for (int b = 0; b < test_num_backends(); b++) {
+            rig r;
+            if (!rig_open(&r, test_backend_at(b), 0, RIG_ARENA_BYTES)) {
+                break;
+            }
+            const sky_linear_8bit_args args = {.y = RIG_OUTPUT(&r, SKY_F32, ROWS, COLS),
+                                               .x = RIG_BYTES(&r, SKY_I8, x, ROWS, len),
+                                               .x_scale = RIG_VALUES(&r, SKY_F32, one, ROWS),
+                                               .weight = RIG_BYTES(&r, SKY_I8, codes, COLS, len),
+                                               .weight_scale = RIG_VALUES(&r, SKY_F32, one, COLS)};
+            EXPECT(sky_linear_8bit(&r.ctx, &args) == SKY_OK);
+            float *y = rig_read(&r, &args.y);
+            for (int j = 0; j < ROWS * COLS; j++) {
+                const int64_t sum = want[j / COLS][j % COLS];
+                test_parameters("%s, K=%d, element %d: got %.9g, want %lld", r.which->name, (int)len, j, (double)y[j],
+                                (long long)sum);
+                EXPECT(y[j] == (float)sum);
+            }
+            free(y);
+            rig_close(&r);
+        }
+    }
+    free(codes);
+    free(x);
+}
+
+/* The scales multiply each other first; the bias comes after and before the one rounding of the result. */
+TEST(linear_8bit_by_hand)
+{
+    for (int b = 0; b < test_num_backends(); b++) {
+        rig r;
+        CHECK(rig_open(&r, test_backend_at(b), 0, RIG_ARENA_BYTES));
+        test_parameters("%s", r.which->name);
+        const sky_linear_8bit_args args = {
+            .y = RIG_OUTPUT(&r, SKY_BF16, 2, 2),
+            .x = RIG_VALUES(&r, SKY_F8_E4M3, ((const float[]){1, 2, 3, 448, -0.5F, 0x1p-9F}), 2, 3),
+            .x_scale = RIG_VALUES(&r, SKY_F32, ((const float[]){1.0F, 2.0F}), 2),
+            .weight = RIG_VALUES(&r, SKY_F8_E4M3, ((const float[]){1, 0, -1, 2, 2, 2}), 2, 3),
+            .weight_scale = RIG_VALUES(&r, SKY_F32, ((const float[]){0.5F, 0x1p100F}), 2),
+            .bias = RIG_VALUES(&r, SKY_F32, ((const float[]){0.25F, 0.0F}), 2),
+        };
+        const sky_status st = sky_linear_8bit(&r.ctx, &args);
+        float *y = rig_read(&r, &args.y);
+        rig_close(&r);
+        EXPECT(st == SKY_OK);
+        EXPECT(y[0] == -0.75F && y[1] == 12.0F * 0x1p100F && y[2] == 448.0F && y[3] == 896.0F * 0x1p101F);
+        free(y);
+    }
+}
+
+/* Bytes: rows cut anywhere at multiples of 128, and any number of rows, give the bytes of the whole. */
+static void check_pieces(const test_backend *which, sky_dtype codes, int64_t len, int64_t cols)
+{
+    enum { ROWS = 300 };
+    rig r;
+    CHECK(rig_open(&r, which, 0, RIG_ARENA_BYTES));
+    const linear_params p = {.codes = codes, .y = SKY_F32, .rows = ROWS, .len = len, .cols = cols, .bias = true};
+    const size_t row_bytes = (size_t)cols * sizeof(float);
+    sky_linear_8bit_args args = make_args(&r, &p);
+    const sky_tensor x = args.x;
+    const sky_tensor x_scale = args.x_scale;
+    bool ok = sky_linear_8bit(&r.ctx, &args) == SKY_OK;
+    unsigned char *whole = rig_read_bytes(&r, &args.y);
+    const sky_tensor out = RIG_OUTPUT(&r, SKY_F32, ROWS, cols);
+    for (int64_t first = 0; first < ROWS && ok; first += SKY_LINEAR_PIECE_ROWS) {
+        for (int64_t rows = 1; rows <= ROWS - first && ok; rows++) {
+            if (rows % 7 != 1 && rows > 14 && first + rows != ROWS) {
+                continue; /* time */
+            }
+            args.x = sky_tensor_rows(&x, first, rows);
+            args.x_scale = sky_tensor_rows(&x_scale, first, rows);
+            args.y = sky_tensor_rows(&out, 0, rows);
+            ok = sky_linear_8bit(&r.ctx, &args) == SKY_OK;
+            unsigned char *part = rig_read_bytes(&r, &args.y);
+            if (ok && memcmp(part, whole + (size_t)first * row_bytes, (size_t)rows * row_bytes) != 0) {
+                test_fail(__FILE__, __LINE__, "%s: K=%d N=%d %s: rows %d to %d differ from those of %d rows",
+                          which->name, (int)len, (int)cols, sky_dtype_name(codes), (int)first, (int)(first + rows),
+                          (int)ROWS);
+                ok = false;
+            }
+            free(part);
+        }
+    }
+    EXPECT(ok);
+    free(whole);
+    rig_close(&r);
+}
+
+TEST(linear_8bit_rows_do_not_depend_on_their_number)
+{
+    for (int b = 0; b < test_num_backends(); b++) {
+        check_pieces(test_backend_at(b), SKY_F8_E4M3, 65, 37);
+        check_pieces(test_backend_at(b), SKY_F8_E4M3, 300, 7);
+        check_pieces(test_backend_at(b), SKY_I8, 40, 24);
+    }
+}
+
+TEST(linear_8bit_without_rows)
+{
+    rig r;
+    CHECK(rig_open(&r, test_backend_at(0), 0, RIG_ARENA_BYTES));
+    const sky_linear_8bit_args args = {
+        .y = SKY_TENSOR(NULL, SKY_F32, 0, 4),
+        .x = SKY_TENSOR(NULL, SKY_I8, 0, 3),
+        .x_scale = SKY_TENSOR(NULL, SKY_F32, 0),
+        .weight = RIG_INPUT(&r, SKY_I8, 2, 4, 3),
+        .weight_scale = RIG_INPUT(&r, SKY_F32, 2, 4),
+    };
+    EXPECT(sky_linear_8bit(&r.ctx, &args) == SKY_OK);
+    rig_close(&r);
+}
+
+TEST(linear_8bit_refuses)
+{
+    static float memory[6][64];
+    rig r;
+    CHECK(rig_open(&r, test_backend_at(0), 0, RIG_ARENA_BYTES));
+    const sky_linear_8bit_args good = {
+        .y = SKY_TENSOR(memory[0], SKY_F32, 3, 7),
+        .x = SKY_TENSOR(memory[1], SKY_I8, 3, 5),
+        .x_scale = SKY_TENSOR(memory[2], SKY_F32, 3),
+        .weight = SKY_TENSOR(memory[3], SKY_I8, 7, 5),
+        .weight_scale = SKY_TENSOR(memory[4], SKY_F32, 7),
+        .bias = SKY_TENSOR(memory[5], SKY_F32, 7),
+    };
+    CHECK_OK(sky_linear_8bit(&r.ctx, &good));
+#define REFUSES(field, value, want)                            \
+    do {                                                       \
+        sky_linear_8bit_args changed = good;                   \
+        changed.field = (value);                               \
+        CHECK_STATUS(sky_linear_8bit(&r.ctx, &changed), want); \
+    } while (0)
+    REFUSES(weight, SKY_TENSOR(memory[3], SKY_I8, 7, 6), SKY_ERR_SHAPE);
+    EXPECT(strcmp(sky_message(), "linear_8bit: x is [3, 5] i8, weight [7, 6] i8: columns disagree") == 0);
+    REFUSES(y, SKY_TENSOR(memory[0], SKY_F32, 4, 7), SKY_ERR_SHAPE);
+    REFUSES(y, SKY_TENSOR(memory[0], SKY_F32, 3, 6), SKY_ERR_SHAPE);
+    REFUSES(x_scale, SKY_TENSOR(memory[2], SKY_F32, 7), SKY_ERR_SHAPE);
+    REFUSES(weight_scale, SKY_TENSOR(memory[4], SKY_F32, 3), SKY_ERR_SHAPE);
+    REFUSES(bias, SKY_TENSOR(memory[5], SKY_F32, 6), SKY_ERR_SHAPE);
+    REFUSES(weight.dtype, SKY_F8_E4M3, SKY_ERR_DTYPE);
+    REFUSES(x.dtype, SKY_F32, SKY_ERR_DTYPE);
+    REFUSES(x_scale.dtype, SKY_BF16, SKY_ERR_DTYPE);
+    REFUSES(weight_scale.dtype, SKY_BF16, SKY_ERR_DTYPE);
+    REFUSES(bias.dtype, SKY_BF16, SKY_ERR_DTYPE);
+    REFUSES(y.dtype, SKY_I8, SKY_ERR_DTYPE);
+    REFUSES(x_scale, (sky_tensor){0}, SKY_ERR_SHAPE);
+    REFUSES(weight_scale, (sky_tensor){0}, SKY_ERR_SHAPE);
+    REFUSES(y.data, memory[4] + 6, SKY_ERR_INTERNAL);
+    sky_linear_8bit_args bad = good; /* nothing to sum over; too much of it */
+    bad.x = SKY_TENSOR(memory[1], SKY_I8, 3, 0);
+    bad.weight = SKY_TENSOR(memory[3], SKY_I8, 7, 0);
+    CHECK_STATUS(sky_linear_8bit(&r.ctx, &bad), SKY_ERR_SHAPE);
+    bad.x = SKY_TENSOR(memory[1], SKY_I8, 3, SKY_LINEAR_I8_MAX_LEN + 1);
+    bad.weight = SKY_TENSOR(memory[3], SKY_I8, 7, SKY_LINEAR_I8_MAX_LEN + 1);
+    CHECK_STATUS(sky_linear_8bit(&r.ctx, &bad), SKY_ERR_SHAPE);
+    rig_close(&r);
+}
+
+TEST_MAIN
