@@ -1,8 +1,10 @@
 #include "ops/cpu/cpu.h"
 #include "ops/rig.h"
 
+#include "ops/cpu/vec.h"
 #include "support/test.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -191,12 +193,93 @@ static sky_status run_gelu_erf(rig *r, sky_dtype dtype, sky_tensor *out)
                           &(sky_activation_args){.y = *out, .x = RIG_INPUT(r, dtype, 1, 200001), .kind = SKY_GELU_ERF});
 }
 
+static sky_status linear_of(rig *r, sky_dtype codes, sky_dtype y, sky_tensor *out)
+{
+    *out = RIG_OUTPUT(r, y, 301, 330);
+    return sky_linear_8bit(&r->ctx, &(sky_linear_8bit_args){.y = *out,
+                                                            .x = RIG_INPUT(r, codes, 1, 301, 300),
+                                                            .x_scale = RIG_INPUT(r, SKY_F32, 2, 301),
+                                                            .weight = RIG_INPUT(r, codes, 3, 330, 300),
+                                                            .weight_scale = RIG_INPUT(r, SKY_F32, 4, 330),
+                                                            .bias = RIG_INPUT(r, SKY_F32, 5, 330)});
+}
+
+static sky_status run_linear_e4m3(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    return linear_of(r, SKY_F8_E4M3, dtype, out);
+}
+
+static sky_status run_linear_i8(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    return linear_of(r, SKY_I8, dtype, out);
+}
+
+static sky_status run_attention_8bit(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    *out = RIG_OUTPUT(r, dtype, 333, 3, 40);
+    return sky_attention_8bit(&r->ctx, &(sky_attention_8bit_args){.y = *out,
+                                                                  .q = RIG_INPUT(r, SKY_I8, 1, 333, 3, 40),
+                                                                  .q_scale = RIG_INPUT(r, SKY_F32, 2, 6, 3),
+                                                                  .k = RIG_INPUT(r, SKY_I8, 3, 150, 3, 40),
+                                                                  .k_scale = RIG_INPUT(r, SKY_F32, 4, 2, 3),
+                                                                  .v = RIG_INPUT(r, SKY_F8_E4M3, 5, 150, 3, 40),
+                                                                  .v_scale = RIG_INPUT(r, SKY_F32, 6, 3, 40),
+                                                                  .softmax_scale = 1e-3F});
+}
+
+/* Into codes and back: codes and scales both show. */
+static sky_status run_quantize_rows(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    const sky_quantize_rows_args args = {.codes = RIG_OUTPUT(r, SKY_F8_E4M3, 601, 333),
+                                         .scale = RIG_OUTPUT(r, SKY_F32, 601),
+                                         .x = RIG_INPUT(r, dtype, 1, 601, 333)};
+    *out = RIG_OUTPUT(r, dtype, 601, 333);
+    SKY_TRY(sky_quantize_rows(&r->ctx, &args));
+    return sky_dequantize_rows(&r->ctx,
+                               &(sky_dequantize_rows_args){.y = *out, .codes = args.codes, .scale = args.scale});
+}
+
+static sky_status run_quantize_heads(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    const sky_quantize_heads_args args = {.codes = RIG_OUTPUT(r, SKY_I8, 601, 7, 43),
+                                          .scale = RIG_OUTPUT(r, SKY_F32, 10, 7),
+                                          .x = RIG_INPUT(r, dtype, 1, 601, 7, 43),
+                                          .mean = RIG_INPUT(r, SKY_F32, 2, 7, 43),
+                                          .tokens_per_group = 64};
+    *out = args.codes;
+    return sky_quantize_heads(&r->ctx, &args);
+}
+
+static sky_status run_channel_sums(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    *out = RIG_OUTPUT(r, SKY_I64, 333);
+    return sky_channel_sums(&r->ctx, &(sky_channel_sums_args){.sums = *out, .x = RIG_INPUT(r, dtype, 1, 601, 333)});
+}
+
+static sky_status run_quantize_channels(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    const sky_tensor x = RIG_INPUT(r, dtype, 1, 601, 333);
+    const sky_tensor amax = RIG_OUTPUT(r, SKY_F32, 333);
+    *out = RIG_OUTPUT(r, SKY_F8_E4M3, 601, 333);
+    SKY_TRY(sky_channel_amax(&r->ctx, &(sky_channel_amax_args){.amax = amax, .x = x}));
+    return sky_quantize_channels(
+        &r->ctx,
+        &(sky_quantize_channels_args){.codes = *out, .scale = RIG_OUTPUT(r, SKY_F32, 333), .x = x, .amax = amax});
+}
+
 TEST(cpu_gives_the_same_bytes_on_any_threads_and_vectors)
 {
     const sky_dtype dtypes[] = {SKY_F32, SKY_BF16};
     for (int d = 0; d < 2; d++) {
         check_bytes("linear", run_linear, dtypes[d]);
         check_bytes("attention", run_attention, dtypes[d]);
+        check_bytes("linear_8bit e4m3", run_linear_e4m3, dtypes[d]);
+        check_bytes("linear_8bit i8", run_linear_i8, dtypes[d]);
+        check_bytes("attention_8bit", run_attention_8bit, dtypes[d]);
+        check_bytes("quantize_rows", run_quantize_rows, dtypes[d]);
+        check_bytes("quantize_heads", run_quantize_heads, dtypes[d]);
+        check_bytes("channel_sums", run_channel_sums, dtypes[d]);
+        check_bytes("quantize_channels", run_quantize_channels, dtypes[d]);
         check_bytes("conv3d", run_conv3d, dtypes[d]);
         check_bytes("conv3d to 3 channels", run_conv3d_head, dtypes[d]);
         check_bytes("channel_norm", run_channel_norm, dtypes[d]);
@@ -206,6 +289,37 @@ TEST(cpu_gives_the_same_bytes_on_any_threads_and_vectors)
         check_bytes("gate_residual", run_gate_residual, dtypes[d]);
         check_bytes("gelu_tanh", run_gelu, dtypes[d]);
         check_bytes("gelu_erf", run_gelu_erf, dtypes[d]);
+    }
+}
+
+/* What attention does to its weights, against base; this file's own vectors, those of the build's plain flags. */
+TEST(vectors_round_to_e4m3_as_base_does)
+{
+    float x[SKY_CPU_LANES];
+    float y[SKY_CPU_LANES];
+    int lane = 0;
+    for (uint32_t bits = 0; bits <= 0x43e00000U; bits += 0x40U << 4 | 1U) { /* 0 to 448 */
+        x[lane++] = sky_bits_float(bits);
+        if (lane == SKY_CPU_LANES) {
+            sky_vec_store(y, sky_vec_round_e4m3(sky_vec_load(x)));
+            for (lane = 0; lane < SKY_CPU_LANES; lane++) {
+                test_parameters("%a became %a", (double)x[lane], (double)y[lane]);
+                CHECK(y[lane] == sky_e4m3_to_f32(sky_f32_to_e4m3(x[lane])));
+            }
+            lane = 0;
+        }
+    }
+    for (int code = 0; code < 126; code++) { /* ties and their neighbours */
+        const float low = sky_e4m3_to_f32((uint8_t)code);
+        const float tie = low + (sky_e4m3_to_f32((uint8_t)(code + 1)) - low) / 2.0F;
+        for (int i = 0; i < SKY_CPU_LANES; i++) {
+            x[i] = i % 3 == 0 ? tie : nextafterf(tie, i % 3 == 1 ? 0.0F : 1e9F);
+        }
+        sky_vec_store(y, sky_vec_round_e4m3(sky_vec_load(x)));
+        for (int i = 0; i < SKY_CPU_LANES; i++) {
+            test_parameters("%a became %a", (double)x[i], (double)y[i]);
+            CHECK(y[i] == sky_e4m3_to_f32(sky_f32_to_e4m3(x[i])));
+        }
     }
 }
 
