@@ -15,6 +15,7 @@ sky_find_library(JANSSON REQUIRED IMPORTED_TARGET jansson)
 sky_find_library(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 sky_find_library(PNG REQUIRED IMPORTED_TARGET libpng)
 sky_find_library(ZLIB REQUIRED IMPORTED_TARGET zlib)
-# hdf5-serial by name: plain "hdf5" becomes the parallel build where that is installed beside it.
-sky_find_library(HDF5 QUIET IMPORTED_TARGET hdf5-serial)
+# hdf5-serial by name: plain "hdf5" becomes the parallel build where that is installed beside it. 1.10.7: file locks can be
+# switched off.
+sky_find_library(HDF5 REQUIRED IMPORTED_TARGET "hdf5-serial>=1.10.7")
 sky_find_library(FFMPEG QUIET IMPORTED_TARGET libavformat libavcodec libavutil libswscale)

@@ -3,6 +3,8 @@
 #include "base/checked.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "weights/converted.h"
+#include "weights/manifest.h"
 #include "weights/names.h"
 
 #include <dirent.h>
@@ -24,6 +26,7 @@ struct sky_checkpoint {
     char *path;
     char *tokenizer_path;
     sky_layout layout;
+    sky_dtype codes; /* of a converted folder */
     component_files components[SKY_COMPONENT_COUNT];
 };
 
@@ -43,7 +46,7 @@ static void add_missing(missing_list *missing, const char *what)
 static const char what_a_folder_holds[] =
     "A model folder holds, in the original layout, config.json, *.safetensors, models_t5_umt5-xxl-enc-bf16.pth, "
     "Wan2.1_VAE.pth and google/umt5-xxl/tokenizer.json; in Diffusers' layout, transformer/, text_encoder/, vae/ and "
-    "tokenizer/";
+    "tokenizer/; a converted one, manifest.json and its shards";
 
 const char *sky_component_name(sky_component component)
 {
@@ -239,6 +242,21 @@ done:
     return st;
 }
 
+static sky_status open_converted(sky_checkpoint *c, const char *manifest_name)
+{
+    sky_source *sources[SKY_COMPONENT_COUNT];
+    json_t *configs[SKY_COMPONENT_COUNT] = {NULL};
+    for (int i = 0; i < SKY_COMPONENT_COUNT; i++) {
+        sources[i] = c->components[i].source;
+    }
+    const sky_status st = sky_converted_open(c->path, manifest_name, sources, configs, &c->codes);
+    for (int i = 0; i < SKY_COMPONENT_COUNT; i++) {
+        c->components[i].config = configs[i];
+    }
+    SKY_TRY(st);
+    return sky_path_join(c->path, "google/umt5-xxl", &c->tokenizer_path);
+}
+
 /* Whose names the tensors bear: files are copied between layouts, so the folder does not decide it. */
 static sky_status tell_names(component_files *files, sky_component component)
 {
@@ -262,6 +280,7 @@ static sky_status tell_layout(sky_checkpoint *c)
     bool index = false;
     bool transformer = false;
     bool config = false;
+    bool manifest = false;
     if (!sky_path_is_dir(c->path)) {
         return sky_fail(SKY_ERR_INPUT, "%s: %s. %s", c->path,
                         sky_path_is_file(c->path) ? "this is a file, want a model folder" : "no such folder",
@@ -270,7 +289,10 @@ static sky_status tell_layout(sky_checkpoint *c)
     SKY_TRY(has_part(c->path, "model_index.json", sky_path_is_file, &index));
     SKY_TRY(has_part(c->path, "transformer", sky_path_is_dir, &transformer));
     SKY_TRY(has_part(c->path, "config.json", sky_path_is_file, &config));
-    if (index || transformer) {
+    SKY_TRY(has_part(c->path, SKY_MANIFEST_NAME, sky_path_is_file, &manifest));
+    if (manifest) {
+        c->layout = SKY_LAYOUT_CONVERTED;
+    } else if (index || transformer) {
         c->layout = SKY_LAYOUT_DIFFUSERS;
     } else if (config || has_safetensors(c->path)) {
         c->layout = SKY_LAYOUT_ORIGINAL;
@@ -283,7 +305,20 @@ static sky_status tell_layout(sky_checkpoint *c)
     return SKY_OK;
 }
 
-sky_status sky_checkpoint_open(const char *model_path, sky_checkpoint **out)
+static sky_status open_parts(sky_checkpoint *c, const char *manifest_name)
+{
+    switch (c->layout) {
+    case SKY_LAYOUT_CONVERTED:
+        return open_converted(c, manifest_name);
+    case SKY_LAYOUT_DIFFUSERS:
+        return open_diffusers(c);
+    default:
+        return open_original(c);
+    }
+}
+
+/* manifest_name is NULL where the layout is to be told. */
+static sky_status open_folder(const char *model_path, const char *manifest_name, sky_checkpoint **out)
 {
     sky_status st = SKY_OK;
     sky_checkpoint *c = calloc(1, sizeof *c);
@@ -291,11 +326,16 @@ sky_status sky_checkpoint_open(const char *model_path, sky_checkpoint **out)
         st = sky_fail(SKY_ERR_NOMEM, "no memory for a checkpoint");
         goto done;
     }
-    SKY_TRY_GOTO(tell_layout(c));
+    c->layout = SKY_LAYOUT_CONVERTED;
+    c->codes = SKY_F32;
+    if (manifest_name == NULL) {
+        manifest_name = SKY_MANIFEST_NAME;
+        SKY_TRY_GOTO(tell_layout(c));
+    }
     for (int i = 0; i < SKY_COMPONENT_COUNT; i++) {
         SKY_TRY_GOTO(sky_source_create(&c->components[i].source));
     }
-    SKY_TRY_GOTO(c->layout == SKY_LAYOUT_DIFFUSERS ? open_diffusers(c) : open_original(c));
+    SKY_TRY_GOTO(open_parts(c, manifest_name));
     for (int i = 0; i < SKY_COMPONENT_COUNT; i++) {
         SKY_TRY_GOTO(tell_names(&c->components[i], (sky_component)i));
     }
@@ -304,6 +344,16 @@ sky_status sky_checkpoint_open(const char *model_path, sky_checkpoint **out)
 done:
     sky_checkpoint_destroy(&c);
     return st;
+}
+
+sky_status sky_checkpoint_open(const char *model_path, sky_checkpoint **out)
+{
+    return open_folder(model_path, NULL, out);
+}
+
+sky_status sky_checkpoint_open_converted(const char *model_path, const char *manifest_name, sky_checkpoint **out)
+{
+    return open_folder(model_path, manifest_name, out);
 }
 
 void sky_checkpoint_destroy(sky_checkpoint **checkpoint)
@@ -359,6 +409,50 @@ const sky_source_tensor *sky_checkpoint_find(const sky_checkpoint *checkpoint, s
     return found;
 }
 
+int64_t sky_checkpoint_count(const sky_checkpoint *checkpoint, sky_component component)
+{
+    return sky_source_count(checkpoint->components[component].source);
+}
+
+const sky_source_tensor *sky_checkpoint_at(const sky_checkpoint *checkpoint, sky_component component, int64_t index)
+{
+    return sky_source_at(checkpoint->components[component].source, index);
+}
+
+bool sky_checkpoint_original_name(const sky_checkpoint *checkpoint, sky_component component,
+                                  const sky_source_tensor *tensor, char *out, size_t size)
+{
+    char name[SKY_DIFFUSERS_NAME_BYTES];
+    const char *original = tensor->name;
+    if (checkpoint->components[component].names == SKY_LAYOUT_DIFFUSERS) {
+        if (!sky_original_name(component, tensor->name, name)) {
+            return false;
+        }
+        original = name;
+    }
+    if (strlen(original) >= size || sky_checkpoint_find(checkpoint, component, original) != tensor) {
+        return false;
+    }
+    memcpy(out, original, strlen(original) + 1);
+    return true;
+}
+
+sky_dtype sky_checkpoint_codes(const sky_checkpoint *checkpoint)
+{
+    return checkpoint->codes;
+}
+
+const sky_source_tensor *sky_checkpoint_find_scale(const sky_checkpoint *checkpoint, sky_component component,
+                                                   const char *name)
+{
+    char scale[SKY_SCALE_NAME_BYTES];
+    if (checkpoint->layout != SKY_LAYOUT_CONVERTED) {
+        return NULL;
+    }
+    sky_scale_name(name, scale);
+    return sky_checkpoint_find(checkpoint, component, scale);
+}
+
 uint64_t sky_checkpoint_bytes(const sky_checkpoint *checkpoint, sky_component component)
 {
     const sky_source *source = checkpoint->components[component].source;
@@ -382,4 +476,17 @@ sky_status sky_checkpoint_read(const sky_checkpoint *checkpoint, sky_component c
                                const sky_source_tensor *tensor, void *dst, sky_dtype dst_dtype)
 {
     return sky_source_read(checkpoint->components[component].source, tensor, dst, dst_dtype);
+}
+
+sky_status sky_checkpoint_read_part(const sky_checkpoint *checkpoint, sky_component component,
+                                    const sky_source_tensor *tensor, uint64_t first, uint64_t count, void *dst,
+                                    sky_dtype dst_dtype)
+{
+    return sky_source_read_part(checkpoint->components[component].source, tensor, first, count, dst, dst_dtype);
+}
+
+sky_status sky_checkpoint_read_codes(const sky_checkpoint *checkpoint, sky_component component,
+                                     const sky_source_tensor *tensor, void *dst)
+{
+    return sky_source_read_codes(checkpoint->components[component].source, tensor, dst);
 }

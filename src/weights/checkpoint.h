@@ -13,7 +13,11 @@
 
 #include <jansson.h>
 
-typedef enum sky_layout { SKY_LAYOUT_ORIGINAL, SKY_LAYOUT_DIFFUSERS } sky_layout;
+typedef enum sky_layout {
+    SKY_LAYOUT_ORIGINAL,
+    SKY_LAYOUT_DIFFUSERS,
+    SKY_LAYOUT_CONVERTED, /* manifest.json and shards, written by skyreels-convert; original names */
+} sky_layout;
 
 typedef enum sky_component { SKY_TRANSFORMER, SKY_TEXT_ENCODER, SKY_VAE, SKY_COMPONENT_COUNT } sky_component;
 
@@ -38,6 +42,25 @@ const json_t *sky_checkpoint_config(const sky_checkpoint *checkpoint, sky_compon
 const sky_source_tensor *sky_checkpoint_find(const sky_checkpoint *checkpoint, sky_component component,
                                              const char *name);
 
+/* In order of the names in the files, which may be Diffusers'. */
+int64_t sky_checkpoint_count(const sky_checkpoint *checkpoint, sky_component component);
+const sky_source_tensor *sky_checkpoint_at(const sky_checkpoint *checkpoint, sky_component component, int64_t index);
+
+/*
+ * Writes the original name of one of its tensors (at most size bytes). False where it has none, does not fit, or another
+ * tensor is found under it (a file may have one twice, under two names).
+ */
+bool sky_checkpoint_original_name(const sky_checkpoint *checkpoint, sky_component component,
+                                  const sky_source_tensor *tensor, char *out, size_t size);
+
+/*
+ * The format of a converted folder's codes, SKY_F8_E4M3 or SKY_I8; SKY_F32 for any other layout. Codes are read with
+ * sky_checkpoint_read_codes; their scales, one f32 per row, are a tensor found by this (NULL where there is none).
+ */
+sky_dtype sky_checkpoint_codes(const sky_checkpoint *checkpoint);
+const sky_source_tensor *sky_checkpoint_find_scale(const sky_checkpoint *checkpoint, sky_component component,
+                                                   const char *name);
+
 /* Bytes of all tensors of a component, as stored; for progress. */
 uint64_t sky_checkpoint_bytes(const sky_checkpoint *checkpoint, sky_component component);
 
@@ -48,6 +71,13 @@ const char *sky_checkpoint_file(const sky_checkpoint *checkpoint, sky_component 
 /* As sky_source_read. */
 sky_status sky_checkpoint_read(const sky_checkpoint *checkpoint, sky_component component,
                                const sky_source_tensor *tensor, void *dst, sky_dtype dst_dtype);
+
+/* As sky_source_read_part and sky_source_read_codes. */
+sky_status sky_checkpoint_read_part(const sky_checkpoint *checkpoint, sky_component component,
+                                    const sky_source_tensor *tensor, uint64_t first, uint64_t count, void *dst,
+                                    sky_dtype dst_dtype);
+sky_status sky_checkpoint_read_codes(const sky_checkpoint *checkpoint, sky_component component,
+                                     const sky_source_tensor *tensor, void *dst);
 
 /* "transformer", "text encoder", "VAE". */
 const char *sky_component_name(sky_component component);

@@ -219,6 +219,99 @@ bool sky_diffusers_name(sky_component component, const char *original, int choic
     }
 }
 
+/* ---- the other way round ---- */
+
+static bool name_back_by(const rename_row *rows, size_t num_rows, const char *name, char *out, size_t size)
+{
+    for (size_t i = 0; i < num_rows; i++) {
+        const char *captured = NULL;
+        const char *rest = NULL;
+        size_t len = 0;
+        if (match(rows[i].diffusers, name, &captured, &len, &rest)) {
+            return expand(rows[i].original, captured, len, rest, out, size);
+        }
+    }
+    return false;
+}
+
+/* Takes "WORD.N." off the front of *name; false where it does not begin with that. */
+static bool take_numbered(const char **name, const char *word, int *number)
+{
+    const size_t word_len = strlen(word);
+    if (strncmp(*name, word, word_len) != 0) {
+        return false;
+    }
+    const char *digits = *name + word_len;
+    const size_t len = number_len(digits);
+    if (len == 0 || digits[len] != '.') {
+        return false;
+    }
+    *number = 0;
+    for (size_t i = 0; i < len; i++) {
+        *number = 10 * *number + (digits[i] - '0');
+    }
+    *name = digits + len + 1;
+    return true;
+}
+
+/* vae_block() backwards. */
+static bool vae_block_back(const char *name, char *out, size_t size, const char **part)
+{
+    enum { RESNETS = 3, GROUP = RESNETS + 1 };
+    const char *coder = name;
+    int block = 0;
+    int index = 0;
+    *part = name;
+    if (take_numbered(part, "encoder.down_blocks.", &block)) {
+        snprintf(out, size, "encoder.downsamples.%d.", block);
+        return true;
+    }
+    if (take_numbered(part, "decoder.up_blocks.", &block)) {
+        if (take_numbered(part, "resnets.", &index) && index < RESNETS) {
+            snprintf(out, size, "decoder.upsamples.%d.", GROUP * block + index);
+            return true;
+        }
+        if (take_numbered(part, "upsamplers.", &index) && index == 0) {
+            snprintf(out, size, "decoder.upsamples.%d.", GROUP * block + RESNETS);
+            return true;
+        }
+        return false;
+    }
+    *part = coder + coder_len(coder);
+    if (*part != coder && take_numbered(part, ".mid_block.resnets.", &index) && index < 2) {
+        snprintf(out, size, "%.7s.middle.%d.", coder, 2 * index);
+        return true;
+    }
+    return false;
+}
+
+static bool vae_name_back(const char *diffusers, char *out, size_t size)
+{
+    const char *part = NULL;
+    if (name_back_by(ROWS(vae_rows), diffusers, out, size)) {
+        return true;
+    }
+    if (!vae_block_back(diffusers, out, size, &part)) {
+        return false;
+    }
+    const size_t at = strlen(out);
+    return name_back_by(ROWS(vae_block_rows), part, out + at, size - at);
+}
+
+bool sky_original_name(sky_component component, const char *diffusers, char out[SKY_DIFFUSERS_NAME_BYTES])
+{
+    switch (component) {
+    case SKY_TRANSFORMER:
+        return name_back_by(ROWS(transformer_rows), diffusers, out, SKY_DIFFUSERS_NAME_BYTES);
+    case SKY_TEXT_ENCODER:
+        return name_back_by(ROWS(text_encoder_rows), diffusers, out, SKY_DIFFUSERS_NAME_BYTES);
+    case SKY_VAE:
+        return vae_name_back(diffusers, out, SKY_DIFFUSERS_NAME_BYTES);
+    default:
+        return false;
+    }
+}
+
 const char *sky_layout_marker(sky_component component, sky_layout layout)
 {
     static const char *const markers[SKY_COMPONENT_COUNT][2] = {

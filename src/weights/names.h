@@ -16,6 +16,9 @@ enum { SKY_DIFFUSERS_NAME_BYTES = 256 };
  */
 bool sky_diffusers_name(sky_component component, const char *original, int choice, char out[SKY_DIFFUSERS_NAME_BYTES]);
 
+/* The other way round: writes the original name of a tensor with this Diffusers name. False where it has none. */
+bool sky_original_name(sky_component component, const char *diffusers, char out[SKY_DIFFUSERS_NAME_BYTES]);
+
 /* A tensor that every such network has under this name in this layout and no other. */
 const char *sky_layout_marker(sky_component component, sky_layout layout);
 

@@ -91,36 +91,46 @@ static sky_status merge(sky_source *source, sky_directory *directory, sky_source
     return SKY_OK;
 }
 
+sky_status sky_source_add_directory(sky_source *source, const char *path, int *fd, sky_directory *directory)
+{
+    sky_status st = SKY_OK;
+    sky_source_file file = {.fd = -1, .num_ranges = directory->num_ranges};
+    file.path = strdup(path);
+    if (directory->num_ranges > 0) {
+        file.range_ok = calloc((size_t)directory->num_ranges, sizeof *file.range_ok);
+    }
+    if (file.path == NULL || (directory->num_ranges > 0 && file.range_ok == NULL)) {
+        st = sky_fail(SKY_ERR_NOMEM, "no memory");
+        goto done;
+    }
+    file.ranges = directory->ranges;
+    file.fd = *fd;
+    st = merge(source, directory, &file);
+    if (st == SKY_OK) {
+        *fd = -1;
+        return SKY_OK;
+    }
+    file.ranges = NULL; /* still the directory's */
+    file.fd = -1;
+done:
+    release_file(&file);
+    return st;
+}
+
 typedef sky_status (*read_directory)(int fd, const char *path, uint64_t len, sky_directory *directory);
 
 static sky_status add_file(sky_source *source, const char *path, read_directory read)
 {
     sky_status st = SKY_OK;
-    sky_source_file file = {.fd = -1};
+    int fd = -1;
     sky_directory directory = {0};
     uint64_t len = 0;
 
-    SKY_TRY(sky_file_open(path, &file.fd, &len)); /* its messages name the path */
-    file.path = strdup(path);
-    if (file.path == NULL) {
-        st = sky_fail(SKY_ERR_NOMEM, "no memory");
-        goto done;
-    }
-    SKY_TRY_GOTO(read(file.fd, path, len, &directory));
-    if (directory.num_ranges > 0) {
-        file.range_ok = calloc((size_t)directory.num_ranges, sizeof *file.range_ok);
-        if (file.range_ok == NULL) {
-            st = sky_fail(SKY_ERR_NOMEM, "no memory");
-            goto done;
-        }
-    }
-    file.ranges = directory.ranges;
-    file.num_ranges = directory.num_ranges;
-    directory.ranges = NULL;
-    SKY_TRY_GOTO(merge(source, &directory, &file));
-    return SKY_OK;
+    SKY_TRY(sky_file_open(path, &fd, &len)); /* its messages name the path */
+    SKY_TRY_GOTO(read(fd, path, len, &directory));
+    SKY_TRY_GOTO(sky_source_add_directory(source, path, &fd, &directory));
 done:
-    release_file(&file);
+    sky_file_close(&fd);
     sky_directory_release(&directory);
     return st == SKY_ERR_IO ? st : sky_fail_in(st, "%s", path);
 }

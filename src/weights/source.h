@@ -64,4 +64,14 @@ const char *sky_source_path(const sky_source *source, int index);
  */
 sky_status sky_source_read(const sky_source *source, const sky_source_tensor *tensor, void *dst, sky_dtype dst_dtype);
 
+/* The same for the elements [first, first + count), which must be there. */
+sky_status sky_source_read_part(const sky_source *source, const sky_source_tensor *tensor, uint64_t first,
+                                uint64_t count, void *dst, sky_dtype dst_dtype);
+
+/*
+ * Reads all 8-bit codes (e4m3 or i8) of a tensor of a converted folder (converted.h) as they are, and checks them.
+ * Errors: IO, INPUT where the checksum is wrong or a code means no number, DTYPE for any other tensor.
+ */
+sky_status sky_source_read_codes(const sky_source *source, const sky_source_tensor *tensor, void *dst);
+
 #endif

@@ -27,4 +27,10 @@ struct sky_source {
     int64_t num_tensors;
 };
 
+/*
+ * Adds the tensors of a file whose directory has been read and checked. Takes over *fd and what directory owns, and empties
+ * both; changes nothing where it fails. Errors: INPUT where a name is already there, NOMEM.
+ */
+sky_status sky_source_add_directory(sky_source *source, const char *path, int *fd, sky_directory *directory);
+
 #endif

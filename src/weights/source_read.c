@@ -93,17 +93,18 @@ static bool is_floating(sky_dtype dtype)
     return dtype == SKY_F32 || dtype == SKY_BF16 || dtype == SKY_F16 || dtype == SKY_F64;
 }
 
-static sky_status read_pieces(const sky_source_file *file, const sky_source_tensor *tensor, unsigned char *dst,
-                              sky_dtype dst_dtype, unsigned char *piece)
+/* The elements [first, first + count) of a tensor. A checksum of a whole range is checked before a part is read. */
+static sky_status read_pieces(const sky_source_file *file, const sky_source_tensor *tensor, uint64_t first,
+                              uint64_t count, unsigned char *dst, sky_dtype dst_dtype, unsigned char *piece)
 {
     const size_t from_bytes = sky_dtype_bytes(tensor->dtype);
     const size_t to_bytes = sky_dtype_bytes(dst_dtype);
-    const uint64_t count = tensor->len_bytes / from_bytes;
+    const uint64_t offset_bytes = tensor->offset_bytes + first * from_bytes;
     const size_t piece_len = PIECE_BYTES / from_bytes;
 
     const int64_t range = count > 0 ? find_range(file, tensor->offset_bytes) : -1;
     const bool whole = range >= 0 && file->ranges[range].offset_bytes == tensor->offset_bytes &&
-                       file->ranges[range].len_bytes == tensor->len_bytes;
+                       file->ranges[range].len_bytes == tensor->len_bytes && count * from_bytes == tensor->len_bytes;
     if (range >= 0 && !whole) {
         SKY_TRY(check_range(file, range, piece));
     }
@@ -112,8 +113,7 @@ static sky_status read_pieces(const sky_source_file *file, const sky_source_tens
         const size_t len = count - done < piece_len ? (size_t)(count - done) : piece_len;
         unsigned char *to = dst + done * to_bytes;
         unsigned char *from = tensor->dtype == dst_dtype ? to : piece;
-        SKY_TRY(
-            sky_file_read_at(file->fd, file->path, tensor->offset_bytes + done * from_bytes, from, len * from_bytes));
+        SKY_TRY(sky_file_read_at(file->fd, file->path, offset_bytes + done * from_bytes, from, len * from_bytes));
         if (whole) {
             crc = crc32_z(crc, from, len * from_bytes);
         }
@@ -124,8 +124,8 @@ static sky_status read_pieces(const sky_source_file *file, const sky_source_tens
         /* After the conversion: what the model would see. A finite value may be too large for the narrower type. */
         const size_t bad = find_not_finite(to, dst_dtype, len);
         if (bad < len) {
-            return sky_fail(SKY_ERR_INPUT, "element %llu is NaN or infinite as %s", (unsigned long long)(done + bad),
-                            sky_dtype_name(dst_dtype));
+            return sky_fail(SKY_ERR_INPUT, "element %llu is NaN or infinite as %s",
+                            (unsigned long long)(first + done + bad), sky_dtype_name(dst_dtype));
         }
         done += len;
     }
@@ -135,7 +135,8 @@ static sky_status read_pieces(const sky_source_file *file, const sky_source_tens
     return SKY_OK;
 }
 
-sky_status sky_source_read(const sky_source *source, const sky_source_tensor *tensor, void *dst, sky_dtype dst_dtype)
+static sky_status read_part(const sky_source *source, const sky_source_tensor *tensor, uint64_t first, uint64_t count,
+                            void *dst, sky_dtype dst_dtype)
 {
     SKY_ASSERT(tensor->file >= 0 && tensor->file < source->num_files);
     const sky_source_file *file = &source->files[tensor->file];
@@ -151,7 +152,71 @@ sky_status sky_source_read(const sky_source *source, const sky_source_tensor *te
     if (piece == NULL) {
         return sky_fail(SKY_ERR_NOMEM, "%.200s: no memory for %d bytes", tensor->name, (int)PIECE_BYTES);
     }
-    const sky_status st = read_pieces(file, tensor, dst, dst_dtype, piece);
+    const sky_status st = read_pieces(file, tensor, first, count, dst, dst_dtype, piece);
     free(piece);
+    return sky_fail_in(sky_fail_in(st, "%.200s", tensor->name), "%s", file->path);
+}
+
+sky_status sky_source_read(const sky_source *source, const sky_source_tensor *tensor, void *dst, sky_dtype dst_dtype)
+{
+    const size_t bytes = sky_dtype_bytes(tensor->dtype);
+    return read_part(source, tensor, 0, bytes > 0 ? tensor->len_bytes / bytes : 0, dst, dst_dtype);
+}
+
+sky_status sky_source_read_part(const sky_source *source, const sky_source_tensor *tensor, uint64_t first,
+                                uint64_t count, void *dst, sky_dtype dst_dtype)
+{
+    const uint64_t len = tensor->len_bytes / sky_dtype_bytes(tensor->dtype);
+    SKY_ASSERT(first <= len && count <= len - first);
+    return read_part(source, tensor, first, count, dst, dst_dtype);
+}
+
+/* Index of the first code that means no number (e4m3: NaN; i8: -128, which has no positive twin); count where none. */
+static size_t find_bad_code(const unsigned char *codes, sky_dtype dtype, size_t count)
+{
+    const unsigned mask = dtype == SKY_I8 ? 0xffU : 0x7fU;
+    const unsigned bad_code = dtype == SKY_I8 ? 0x80U : 0x7fU;
+    unsigned bad = 0;
+    for (size_t i = 0; i < count; i++) {
+        bad |= (codes[i] & mask) == bad_code;
+    }
+    for (size_t i = 0; bad != 0 && i < count; i++) {
+        if ((codes[i] & mask) == bad_code) {
+            return i;
+        }
+    }
+    return count;
+}
+
+static sky_status read_codes(const sky_source_file *file, const sky_source_tensor *tensor, unsigned char *dst)
+{
+    const int64_t range = find_range(file, tensor->offset_bytes);
+    if ((tensor->dtype != SKY_F8_E4M3 && tensor->dtype != SKY_I8) || range < 0 ||
+        file->ranges[range].offset_bytes != tensor->offset_bytes ||
+        file->ranges[range].len_bytes != tensor->len_bytes) {
+        return sky_fail(SKY_ERR_DTYPE, "want 8-bit codes of a converted folder, found %s",
+                        sky_dtype_name(tensor->dtype));
+    }
+    uLong crc = 0;
+    for (uint64_t done = 0; done < tensor->len_bytes;) {
+        const uint64_t left = tensor->len_bytes - done;
+        const size_t len = left < PIECE_BYTES ? (size_t)left : PIECE_BYTES;
+        SKY_TRY(sky_file_read_at(file->fd, file->path, tensor->offset_bytes + done, dst + done, len));
+        crc = crc32_z(crc, dst + done, len);
+        const size_t bad = find_bad_code(dst + done, tensor->dtype, len);
+        if (bad < len) {
+            return sky_fail(SKY_ERR_INPUT, "element %llu is no code of %s (damaged file? copy or convert it again)",
+                            (unsigned long long)(done + bad), sky_dtype_name(tensor->dtype));
+        }
+        done += len;
+    }
+    return crc == file->ranges[range].crc32 ? SKY_OK : checksum_failed();
+}
+
+sky_status sky_source_read_codes(const sky_source *source, const sky_source_tensor *tensor, void *dst)
+{
+    SKY_ASSERT(tensor->file >= 0 && tensor->file < source->num_files);
+    const sky_source_file *file = &source->files[tensor->file];
+    const sky_status st = read_codes(file, tensor, dst);
     return sky_fail_in(sky_fail_in(st, "%.200s", tensor->name), "%s", file->path);
 }

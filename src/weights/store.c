@@ -1,6 +1,8 @@
 #include "weights/store.h"
 
 #include "ops/backend.h"
+#include "weights/manifest.h"
+#include "weights/quantize.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -101,12 +103,8 @@ static const char *shape_text(int num_dims, const int64_t *shape, char *text, si
     return text;
 }
 
-static sky_status check_request(const char *name, const sky_weight_request *request, bool conv)
+static sky_status check_shape(const char *name, const sky_weight_request *request, bool conv)
 {
-    if (request->dtype != SKY_F32 && request->dtype != SKY_BF16) {
-        return sky_fail(SKY_ERR_DTYPE, "%s: weights are kept in f32 or bf16, not in %s", name,
-                        sky_dtype_name(request->dtype));
-    }
     bool valid = request->num_dims >= 0 && request->num_dims <= SKY_MAX_DIMS &&
                  (!conv || request->num_dims == 4 || request->num_dims == 5);
     for (int i = 0; valid && i < request->num_dims; i++) {
@@ -117,6 +115,53 @@ static sky_status check_request(const char *name, const sky_weight_request *requ
                         conv ? "convolution's weight" : "tensor");
     }
     return SKY_OK;
+}
+
+static sky_status check_request(const char *name, const sky_weight_request *request, bool conv)
+{
+    if (request->dtype != SKY_F32 && request->dtype != SKY_BF16) {
+        return sky_fail(SKY_ERR_DTYPE, "%s: weights are kept in f32 or bf16, not in %s", name,
+                        sky_dtype_name(request->dtype));
+    }
+    return check_shape(name, request, conv);
+}
+
+/* The folder's precision where it is converted. */
+static const char *converted_to(const sky_weights *weights)
+{
+    const sky_dtype codes = sky_checkpoint_codes(weights->checkpoint);
+    return codes == SKY_F8_E4M3 ? "fp8" : codes == SKY_I8 ? "int8" : NULL;
+}
+
+static bool is_code(sky_dtype dtype)
+{
+    return dtype == SKY_F8_E4M3 || dtype == SKY_I8;
+}
+
+static bool has_codes(const sky_weights *weights, const sky_source_tensor *source)
+{
+    return converted_to(weights) != NULL && is_code(source->dtype);
+}
+
+/* A converted folder has its linear layers' weights in one 8-bit format and in no other. */
+static sky_status check_format(const sky_weights *weights, const char *name, const sky_source_tensor *source,
+                               sky_dtype wanted)
+{
+    const char *precision = converted_to(weights);
+    if (precision == NULL || source->dtype == wanted || (!is_code(source->dtype) && !is_code(wanted))) {
+        return SKY_OK;
+    }
+    if (!is_code(source->dtype)) {
+        if (weights->component != SKY_TRANSFORMER) {
+            return SKY_OK; /* stored as it is published, so that it can be quantised here */
+        }
+        return sky_fail(SKY_ERR_MISMATCH, "%s: wanted in 8 bits, and this converted folder has it in %s (%s)", name,
+                        sky_dtype_name(source->dtype), sky_checkpoint_path(weights->checkpoint));
+    }
+    return sky_fail(SKY_ERR_MISMATCH,
+                    "%s: wanted as %s, but this folder is converted and has 8-bit codes for --precision %s only: use "
+                    "that, or the original folder (%s)",
+                    name, sky_dtype_name(wanted), precision, sky_checkpoint_path(weights->checkpoint));
 }
 
 static sky_status find_source(const sky_weights *weights, const char *name, const sky_weight_request *request,
@@ -140,6 +185,7 @@ static sky_status find_source(const sky_weights *weights, const char *name, cons
                         shape_text(source->num_dims, source->shape, found, sizeof found),
                         sky_checkpoint_file(weights->checkpoint, weights->component, source));
     }
+    SKY_TRY(check_format(weights, name, source, request->dtype));
     *out = source;
     return SKY_OK;
 }
@@ -290,6 +336,135 @@ sky_status sky_weights_get_conv(sky_weights *weights, const char *name, const sk
                                 sky_tensor *out)
 {
     return get(weights, name, request, true, out);
+}
+
+/* ---- 8 bits ---- */
+
+/* Host memory of one weight in 8 bits. */
+typedef struct host_codes {
+    int64_t rows, cols;
+    uint8_t *codes;
+    float *scale;
+} host_codes;
+
+static sky_status read_codes(const sky_weights *weights, const char *name, const sky_source_tensor *source,
+                             const host_codes *host)
+{
+    const sky_source_tensor *scale = sky_checkpoint_find_scale(weights->checkpoint, weights->component, name);
+    SKY_ASSERT(scale != NULL && scale->len_bytes == (uint64_t)host->rows * sizeof(float)); /* the manifest's rule */
+    SKY_TRY(sky_checkpoint_read_codes(weights->checkpoint, weights->component, source, host->codes));
+    SKY_TRY(sky_checkpoint_read(weights->checkpoint, weights->component, scale, host->scale, SKY_F32));
+    for (int64_t r = 0; r < host->rows; r++) {
+        if (!(host->scale[r] > 0.0F)) {
+            return sky_fail(SKY_ERR_INPUT, "%s: the scale of row %" PRId64 " is %g, want more than 0", name, r,
+                            (double)host->scale[r]);
+        }
+    }
+    return SKY_OK;
+}
+
+static sky_status quantize(const sky_weights *weights, const sky_source_tensor *source, sky_dtype format,
+                           const host_codes *host)
+{
+    const int64_t block = sky_quantize_block_rows(host->cols);
+    const int64_t most = block < host->rows ? block : host->rows;
+    float *values = malloc((size_t)(most * host->cols) * sizeof *values);
+    sky_status st = values != NULL ? SKY_OK : sky_fail(SKY_ERR_NOMEM, "no host memory for %" PRId64 " rows", most);
+    for (int64_t first = 0; first < host->rows && st == SKY_OK; first += most) {
+        const int64_t rows = host->rows - first < most ? host->rows - first : most;
+        st = sky_quantize_read_rows(weights->checkpoint, weights->component, source, first, rows, values);
+        if (st == SKY_OK) {
+            sky_quantize_host_rows(format, rows, host->cols, values, host->codes + first * host->cols,
+                                   host->scale + first);
+        }
+    }
+    free(values);
+    return st;
+}
+
+/* Scales are kept by format: a published weight may be asked for in both. */
+static void kept_scale_name(const char *name, sky_dtype format, char out[SKY_SCALE_NAME_BYTES + 8])
+{
+    snprintf(out, SKY_SCALE_NAME_BYTES + 8, "%s.scale %s", name, sky_dtype_name(format));
+}
+
+/* A block of the backend with these bytes, kept under name and request. */
+static sky_status keep_bytes(sky_weights *weights, const char *name, const sky_weight_request *request,
+                             const void *host, sky_tensor *out)
+{
+    const sky_backend *backend = weights->ctx->backend;
+    void *device = weights->ctx->device;
+    sky_tensor tensor = device_shape(request, false);
+    const size_t bytes = sky_tensor_bytes(&tensor);
+    void *block = NULL;
+    SKY_TRY(sky_fail_in(backend->alloc(device, bytes, &block), "%s", name));
+    tensor.data = block;
+    sky_status st = backend->upload(device, block, host, bytes);
+    if (st == SKY_OK) {
+        st = keep(weights, name, request, false, &tensor);
+    }
+    if (st != SKY_OK) {
+        backend->free(device, block);
+        return st;
+    }
+    *out = tensor;
+    return SKY_OK;
+}
+
+static sky_status load_8bit(sky_weights *weights, const char *name, const sky_source_tensor *source,
+                            const sky_weight_request *codes_request, const sky_weight_request *scale_request,
+                            sky_tensor *codes, sky_tensor *scale)
+{
+    sky_status st = SKY_OK;
+    char scale_name[SKY_SCALE_NAME_BYTES + 8];
+    host_codes host = {.rows = codes_request->shape[0], .cols = codes_request->shape[1]};
+    const size_t count = (size_t)(host.rows * host.cols);
+    kept_scale_name(name, codes_request->dtype, scale_name);
+    host.codes = malloc(count);
+    host.scale = malloc((size_t)host.rows * sizeof *host.scale);
+    if (host.codes == NULL || host.scale == NULL) {
+        st = sky_fail(SKY_ERR_NOMEM, "%s: no host memory for %zu bytes", name, count);
+        goto done;
+    }
+    SKY_TRY_GOTO(has_codes(weights, source) ? read_codes(weights, name, source, &host)
+                                            : quantize(weights, source, codes_request->dtype, &host));
+    SKY_TRY_GOTO(keep_bytes(weights, scale_name, scale_request, host.scale, scale));
+    SKY_TRY_GOTO(keep_bytes(weights, name, codes_request, host.codes, codes));
+done:
+    free(host.scale);
+    free(host.codes);
+    return st;
+}
+
+sky_status sky_weights_get_8bit(sky_weights *weights, const char *name, sky_dtype format, int64_t rows, int64_t cols,
+                                sky_tensor *codes, sky_tensor *scale)
+{
+    const sky_weight_request codes_request = {.dtype = format, .num_dims = 2, .shape = {rows, cols}};
+    const sky_weight_request scale_request = {.dtype = SKY_F32, .num_dims = 1, .shape = {rows}};
+    char scale_name[SKY_SCALE_NAME_BYTES + 8];
+    if (!is_code(format)) {
+        return sky_fail(SKY_ERR_DTYPE, "%s: codes are e4m3 or i8, not %s", name, sky_dtype_name(format));
+    }
+    SKY_TRY(check_shape(name, &codes_request, false));
+    kept_scale_name(name, format, scale_name);
+    bool read_before;
+    const kept_tensor *kept = find_kept(weights, name, &codes_request, false, &read_before);
+    if (kept != NULL) {
+        bool ignored;
+        *codes = kept->tensor;
+        *scale = find_kept(weights, scale_name, &scale_request, false, &ignored)->tensor;
+        return SKY_OK;
+    }
+    const sky_source_tensor *source = NULL;
+    SKY_TRY(find_source(weights, name, &codes_request, &source));
+    SKY_TRY(load_8bit(weights, name, source, &codes_request, &scale_request, codes, scale));
+    if (!read_before) {
+        weights->read_bytes += source->len_bytes + (has_codes(weights, source) ? sky_tensor_bytes(scale) : 0);
+    }
+    if (weights->progress != NULL) {
+        weights->progress(weights->user, weights->read_bytes, weights->total_bytes);
+    }
+    return SKY_OK;
 }
 
 bool sky_weights_shape(const sky_weights *weights, const char *name, int *num_dims, int64_t shape[SKY_MAX_DIMS])

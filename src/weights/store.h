@@ -46,7 +46,7 @@ sky_status sky_weights_get_conv(sky_weights *weights, const char *name, const sk
  * A linear layer's weight [rows, cols] as 8-bit codes with one scale per row (docs/numerics.md, the 8-bit contract).
  * format is SKY_F8_E4M3 or SKY_I8. From a converted folder: the codes and scales as they are in it. From a published one:
  * quantised here from the values as published, before any rounding to bf16, a few rows at a time; the bytes are those that
- * skyreels-convert writes. codes and scale are kept by the store; the host holds one piece of the codes besides.
+ * skyreels-convert writes. codes and scale are kept by the store; while loading, the host holds one tensor's codes besides.
  * Errors: INPUT where it is missing or not finite, MISMATCH where the shape differs or the folder is converted and holds
  * another format (message: what to do), IO, NOMEM; DTYPE and SHAPE for a request that no tensor can meet.
  */

@@ -1,0 +1,31 @@
+/*
+ * weights/shard_impl.h - what writing and checking a shard share; private to them
+ */
+#ifndef SKY_WEIGHTS_SHARD_IMPL_H
+#define SKY_WEIGHTS_SHARD_IMPL_H
+
+#include "weights/shard.h"
+
+#include <hdf5.h>
+
+/* Keeps HDF5 from printing on its own, for this thread, between begin and end. */
+typedef struct shard_quiet {
+    H5E_auto2_t print;
+    void *user;
+} shard_quiet;
+void shard_quiet_begin(shard_quiet *quiet);
+void shard_quiet_end(const shard_quiet *quiet);
+
+/* What HDF5 says about its last failure, as a message of ours: "HDF5: action: reason". */
+sky_status shard_h5_fail(sky_status st, const char *action);
+
+/* The file type that holds a dtype: an integer of its size where HDF5 1.10 knows no such float. Not to be closed. */
+hid_t shard_file_type(sky_dtype dtype);
+
+/* File access for both: files of HDF5 1.10's format, no locks (a shard is written once, then only read). <0: failed. */
+hid_t shard_access(void);
+
+/* Attributes are texts of fixed length with a zero behind them. */
+enum { SHARD_CRC_TEXT_BYTES = 9 };
+
+#endif
