@@ -387,8 +387,8 @@ static sky_status fill_folder(conversion *c, const char *folder)
     return name_manifest(folder);
 }
 
-sky_status sky_convert(const sky_convert_settings *settings, sky_convert_progress progress, void *user,
-                       sky_convert_report *report)
+sky_status sky_convert_folder(const sky_convert_settings *settings, sky_convert_progress progress, void *user,
+                              sky_convert_report *report)
 {
     sky_status st = SKY_OK;
     sky_checkpoint *checkpoint = NULL;

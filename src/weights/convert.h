@@ -59,8 +59,8 @@ typedef struct sky_convert_report {
  * shards are asked for; INPUT and MISMATCH where the model is refused or is no such transformer; IO (disk full: found
  * before the work where the file system tells); NOMEM. Where it fails nothing is left but what was there before.
  */
-sky_status sky_convert(const sky_convert_settings *settings, sky_convert_progress progress, void *user,
-                       sky_convert_report *report);
+sky_status sky_convert_folder(const sky_convert_settings *settings, sky_convert_progress progress, void *user,
+                              sky_convert_report *report);
 void sky_convert_report_release(sky_convert_report *report);
 
 #endif

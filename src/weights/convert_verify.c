@@ -120,6 +120,13 @@ static sky_status verify_items(conversion *c, const sky_checkpoint *converted)
     return SKY_OK;
 }
 
+static int by_block_and_part(const void *a, const void *b)
+{
+    const sky_convert_error *x = a;
+    const sky_convert_error *y = b;
+    return x->block != y->block ? (x->block > y->block) - (x->block < y->block) : x->part - y->part;
+}
+
 sky_status convert_verify(conversion *c, const char *folder, const char *manifest_name)
 {
     sky_checkpoint *converted = NULL;
@@ -130,6 +137,7 @@ sky_status convert_verify(conversion *c, const char *folder, const char *manifes
     sky_status st = sky_checkpoint_open_converted(folder, manifest_name, &converted);
     if (st == SKY_OK) {
         st = verify_items(c, converted);
+        qsort(c->report->errors, (size_t)c->report->num_errors, sizeof c->report->errors[0], by_block_and_part);
     }
     sky_checkpoint_destroy(&converted);
     return sky_fail_in(st, "reading the converted model back");

@@ -8,15 +8,19 @@
 
 #include <hdf5.h>
 
-/* Keeps HDF5 from printing on its own, for this thread, between begin and end. */
+/*
+ * Between begin and end HDF5 does not print on this thread; the reason of its first failure is kept instead, since every
+ * later call, a close among them, forgets it.
+ */
 typedef struct shard_quiet {
     H5E_auto2_t print;
     void *user;
+    char reason[256];
 } shard_quiet;
 void shard_quiet_begin(shard_quiet *quiet);
 void shard_quiet_end(const shard_quiet *quiet);
 
-/* What HDF5 says about its last failure, as a message of ours: "HDF5: action: reason". */
+/* "HDF5: action: reason", with the reason of the first failure since shard_quiet_begin(). */
 sky_status shard_h5_fail(sky_status st, const char *action);
 
 /* The file type that holds a dtype: an integer of its size where HDF5 1.10 knows no such float. Not to be closed. */

@@ -24,12 +24,31 @@ struct sky_shard_writer {
 
 /* ---- HDF5 ---- */
 
+/* Going up, the first entry is the cause. */
+static herr_t take_reason(unsigned n, const H5E_error2_t *error, void *user)
+{
+    shard_quiet *quiet = user;
+    if (n == 0 && error->desc != NULL) {
+        snprintf(quiet->reason, sizeof quiet->reason, "%s", error->desc);
+    }
+    return 0;
+}
+
+/* HDF5 calls this after each failed call. */
+static herr_t keep_reason(hid_t stack, void *user)
+{
+    shard_quiet *quiet = user;
+    if (quiet->reason[0] == '\0') {
+        (void)H5Ewalk2(stack, H5E_WALK_UPWARD, take_reason, quiet);
+    }
+    return 0;
+}
+
 void shard_quiet_begin(shard_quiet *quiet)
 {
-    if (H5Eget_auto2(H5E_DEFAULT, &quiet->print, &quiet->user) < 0) {
-        *quiet = (shard_quiet){0};
-    }
-    (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    *quiet = (shard_quiet){0};
+    (void)H5Eget_auto2(H5E_DEFAULT, &quiet->print, &quiet->user);
+    (void)H5Eset_auto2(H5E_DEFAULT, keep_reason, quiet);
 }
 
 void shard_quiet_end(const shard_quiet *quiet)
@@ -37,30 +56,21 @@ void shard_quiet_end(const shard_quiet *quiet)
     (void)H5Eset_auto2(H5E_DEFAULT, quiet->print, quiet->user);
 }
 
-typedef struct reason {
-    char text[256];
-} reason;
-
-/* The first entry going up from the place of the failure is the cause. */
-static herr_t take_reason(unsigned n, const H5E_error2_t *error, void *user)
-{
-    reason *r = user;
-    if (n == 0 && error->desc != NULL) {
-        snprintf(r->text, sizeof r->text, "%s", error->desc);
-    }
-    return 0;
-}
-
 sky_status shard_h5_fail(sky_status st, const char *action)
 {
-    reason r = {"no reason given"};
-    (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_reason, &r);
-    for (char *c = r.text; *c != '\0'; c++) { /* it may quote the file */
+    H5E_auto2_t handler = NULL;
+    void *user = NULL;
+    char text[256] = "no reason given";
+    if (H5Eget_auto2(H5E_DEFAULT, &handler, &user) >= 0 && handler == keep_reason) {
+        const shard_quiet *quiet = user;
+        snprintf(text, sizeof text, "%s", quiet->reason[0] != '\0' ? quiet->reason : "no reason given");
+    }
+    for (char *c = text; *c != '\0'; c++) { /* it may quote the file */
         if (*c < 0x20 || *c == 0x7f) {
             *c = '?';
         }
     }
-    return sky_fail(st, "HDF5: %s: %s", action, r.text);
+    return sky_fail(st, "HDF5: %s: %s", action, text);
 }
 
 hid_t shard_file_type(sky_dtype dtype)
@@ -318,26 +328,37 @@ sky_status sky_shard_write(sky_shard_writer *writer, int64_t index, const void *
     return SKY_OK;
 }
 
-static bool put_checksums(const sky_shard_writer *w)
+static bool put_checksum(const sky_shard_writer *w, const sky_manifest_tensor *t)
 {
-    bool ok = true;
-    for (int64_t i = 0; i < w->count && ok; i++) {
-        const sky_manifest_tensor *t = &w->tensors[i];
-        char path[SKY_SCALE_NAME_BYTES + 32];
-        char text[SHARD_CRC_TEXT_BYTES];
-        snprintf(path, sizeof path, "/%s/%s", sky_component_group(t->component), t->name);
-        snprintf(text, sizeof text, "%08" PRIx32, t->crc32);
-        const hid_t attribute = H5Aopen_by_name(w->file, path, "crc32", H5P_DEFAULT, H5P_DEFAULT);
-        const hid_t type = attribute >= 0 ? H5Aget_type(attribute) : H5I_INVALID_HID;
-        ok = type >= 0 && H5Awrite(attribute, type, text) >= 0;
-        if (type >= 0) {
-            H5Tclose(type);
-        }
-        if (attribute >= 0) {
-            ok = H5Aclose(attribute) >= 0 && ok;
-        }
+    char path[SKY_SCALE_NAME_BYTES + 32];
+    char text[SHARD_CRC_TEXT_BYTES];
+    bool ok = false;
+    snprintf(path, sizeof path, "/%s/%s", sky_component_group(t->component), t->name);
+    snprintf(text, sizeof text, "%08" PRIx32, t->crc32);
+    const hid_t dataset = H5Dopen2(w->file, path, H5P_DEFAULT);
+    const hid_t attribute = dataset >= 0 ? H5Aopen(dataset, "crc32", H5P_DEFAULT) : H5I_INVALID_HID;
+    const hid_t type = attribute >= 0 ? H5Aget_type(attribute) : H5I_INVALID_HID;
+    if (type >= 0) {
+        ok = H5Awrite(attribute, type, text) >= 0;
+        H5Tclose(type);
+    }
+    if (attribute >= 0) {
+        ok = H5Aclose(attribute) >= 0 && ok;
+    }
+    if (dataset >= 0) {
+        ok = H5Dclose(dataset) >= 0 && ok;
     }
     return ok;
+}
+
+static bool put_checksums(const sky_shard_writer *w)
+{
+    for (int64_t i = 0; i < w->count; i++) {
+        if (!put_checksum(w, &w->tensors[i])) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static int by_offset(const void *a, const void *b)
