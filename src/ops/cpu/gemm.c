@@ -131,9 +131,8 @@ static inline sky_vec load_as_f32(const void *from, sky_dtype dtype, int64_t ind
     if (dtype == SKY_BF16) {
         return sky_vec_load_bf16((const uint16_t *)from + index);
     }
-    float wide[SKY_CPU_LANES];
-    sky_widen_any(wide, (const uint8_t *)from + index, dtype, SKY_CPU_LANES);
-    return sky_vec_load(wide);
+    return dtype == SKY_I8 ? sky_vec_load_i8((const int8_t *)from + index)
+                           : sky_vec_load_e4m3((const uint8_t *)from + index);
 }
 
 /*

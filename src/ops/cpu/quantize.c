@@ -220,6 +220,7 @@ static void quantize_strip(void *arg, int64_t index, int thread)
     const float *amax = (const float *)args->amax.data + first;
     float *scale = (float *)args->scale.data + first;
     float factor[STRIP_COLS];
+    float scaled[STRIP_COLS];
     float buf[STRIP_COLS];
     for (int64_t c = 0; c < cols; c++) {
         factor[c] = 1.0F / at_least(amax[c]) * 448.0F;
@@ -227,10 +228,10 @@ static void quantize_strip(void *arg, int64_t index, int thread)
     }
     for (int64_t s = 0; s < args->x.shape[0]; s++) {
         const float *x = read_strip(&args->x, s, first, cols, buf);
-        uint8_t *restrict codes = (uint8_t *)args->codes.data + s * all + first;
         for (int64_t c = 0; c < cols; c++) {
-            codes[c] = (uint8_t)sky_e4m3_code(x[c] * factor[c]);
+            scaled[c] = x[c] * factor[c];
         }
+        encode_e4m3((uint8_t *)args->codes.data + s * all + first, scaled, cols, 1.0F);
     }
 }
 

@@ -44,6 +44,11 @@ typedef uint32_t sky_vec_bits __attribute__((vector_size(SKY_CPU_VEC_BYTES)));
 typedef uint16_t sky_vec_half __attribute__((vector_size(SKY_CPU_VEC_BYTES / 2)));
 typedef uint16_t sky_vec_half_unaligned
     __attribute__((vector_size(SKY_CPU_VEC_BYTES / 2), aligned(sizeof(uint16_t)), may_alias));
+typedef uint8_t sky_vec_byte_unaligned
+    __attribute__((vector_size(SKY_CPU_VEC_BYTES / 4), aligned(sizeof(uint8_t)), may_alias));
+typedef int8_t sky_vec_i8_unaligned
+    __attribute__((vector_size(SKY_CPU_VEC_BYTES / 4), aligned(sizeof(int8_t)), may_alias));
+typedef int32_t sky_vec_ints __attribute__((vector_size(SKY_CPU_VEC_BYTES)));
 typedef float sky_vec_unaligned __attribute__((vector_size(SKY_CPU_VEC_BYTES), aligned(sizeof(float)), may_alias));
 
 static inline sky_vec sky_vec_load(const float *from)
@@ -160,6 +165,24 @@ static inline float sky_e4m3_value(uint32_t code)
     uint32_t bits = magnitude < 8U ? subnormal : normal;
     bits = magnitude == 0x7fU ? 0x7fc00000U : bits;
     return sky_bits_float(bits | (code & 0x80U) << 24);
+}
+
+/* sky_e4m3_value() of the codes at `from`, and i8. */
+static inline sky_vec sky_vec_load_e4m3(const uint8_t *from)
+{
+    const sky_vec_bits code = __builtin_convertvector(*(const sky_vec_byte_unaligned *)from, sky_vec_bits);
+    const sky_vec_bits magnitude = code & 0x7fU;
+    const sky_vec subnormal = __builtin_convertvector((sky_vec_ints)magnitude, sky_vec) * sky_vec_all(0x1p-9F);
+    const sky_vec_bits normal = (magnitude << 20) + (120U << 23);
+    const sky_vec_bits is_subnormal = (sky_vec_bits)(magnitude < 8U);
+    const sky_vec_bits is_nan = (sky_vec_bits)(magnitude == 0x7fU);
+    const sky_vec_bits bits = (is_subnormal & (sky_vec_bits)subnormal) | (~is_subnormal & normal);
+    return (sky_vec)(bits | (is_nan & 0x7fc00000U) | (code & 0x80U) << 24);
+}
+
+static inline sky_vec sky_vec_load_i8(const int8_t *from)
+{
+    return __builtin_convertvector(__builtin_convertvector(*(const sky_vec_i8_unaligned *)from, sky_vec_ints), sky_vec);
 }
 
 /* Adding 2^20 times the power of two below x, at least 2^-6, rounds to codes, which then sit in the low bits. */
