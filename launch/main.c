@@ -162,9 +162,13 @@ static void say_what(const program *p)
     if (!p->terminal.shown) {
         return;
     }
-    fprintf(stderr, "skyreels-mpi %s: %s on the %s backend, %d rank%s of %d thread%s\n", SKY_BUILD_VERSION,
-            sky_precision_name(s->precision), p->backend->name, sky_group_size(p->group),
-            sky_group_size(p->group) == 1 ? "" : "s", p->num_threads, p->num_threads == 1 ? "" : "s");
+    fprintf(stderr, "skyreels-mpi %s: %s, %s attention, %s backend, %d rank%s of %d thread%s\n", SKY_BUILD_VERSION,
+            sky_precision_name(s->precision),
+            s->attention_8bit                    ? "8-bit"
+            : s->precision == SKY_PRECISION_FP32 ? "32-bit"
+                                                 : "16-bit",
+            p->backend->name, sky_group_size(p->group), sky_group_size(p->group) == 1 ? "" : "s", p->num_threads,
+            p->num_threads == 1 ? "" : "s");
     fprintf(stderr,
             "%" PRId64 " frames of %" PRId64 " x %" PRId64 " (%" PRId64 " tokens), %" PRId64 " steps, seed %" PRIu64
             "\n",

@@ -6,7 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef enum kind { TEXT, COUNT, REAL, SEED, SWITCH, PRECISION, RNG, SCHEDULER, RESOLUTION, BACKEND } kind;
+typedef enum kind {
+    TEXT,
+    COUNT,
+    REAL,
+    SEED,
+    SWITCH,
+    CHOICE,
+    PRECISION,
+    TEXT_ENCODER,
+    RNG,
+    SCHEDULER,
+    RESOLUTION,
+    BACKEND
+} kind;
 
 typedef struct flag {
     const char *name; /* with '_' */
@@ -34,7 +47,11 @@ static const flag flags[] = {
     {"shift", REAL, AT(settings.shift), "X", "of the time grid towards noise (8)"},
     {"fps", COUNT, AT(settings.fps), "N", "frames a second of the file (24)"},
     {"seed", SEED, AT(settings.seed), "N", "of the noise (drawn and printed)"},
-    {"precision", PRECISION, AT(settings.precision), "bf16|fp32", "arithmetic of the models (bf16)"},
+    {"precision", PRECISION, AT(settings.precision), "fp8|int8|bf16|fp32", "arithmetic of the linear layers (fp8)"},
+    {"use_fp8", CHOICE, AT(use_fp8), NULL, "the same switch as --precision fp8, off: bf16 (on)"},
+    {"use_sage_attention", CHOICE, AT(use_sage_attention), NULL, "8-bit self-attention (on with fp8 and int8)"},
+    {"memory_efficient_attention", SWITCH, AT(memory_efficient_attention), NULL, "16-bit tiled attention instead"},
+    {"text_encoder", TEXT_ENCODER, AT(settings.text_encoder_fp8), "bf16|fp8", "storage of its weights (bf16)"},
     {"rng", RNG, AT(settings.rng), "KIND", "whose noise a seed means: torch-cuda[:SMs], torch-cpu (torch-cuda:132)"},
     {"scheduler", SCHEDULER, AT(settings.scheduler), "original|diffusers", "whose time grid (original)"},
     {"backend", BACKEND, AT(backend), "cpu|ref", "fast, or the plain reference for checking (cpu)"},
@@ -103,12 +120,22 @@ static sky_status parse_choice(const flag *f, const char *text, const char *cons
     return sky_fail(SKY_ERR_USAGE, "--%s %s: want %s", f->name, text, f->value);
 }
 
-static sky_status parse_precision(const flag *f, const char *text, sky_precision *out)
+static sky_status parse_precision(sky_options *options, const flag *f, const char *text)
 {
-    static const char *const names[] = {"bf16", "fp32"};
+    static const char *const names[] = {"fp8", "int8", "bf16", "fp32"};
+    int choice = 0;
+    SKY_TRY(parse_choice(f, text, names, 4, &choice));
+    options->settings.precision = (sky_precision)choice;
+    options->precision_given = true;
+    return SKY_OK;
+}
+
+static sky_status parse_text_encoder(const flag *f, const char *text, bool *fp8)
+{
+    static const char *const names[] = {"bf16", "fp8"};
     int choice = 0;
     SKY_TRY(parse_choice(f, text, names, 2, &choice));
-    *out = choice == 0 ? SKY_PRECISION_BF16 : SKY_PRECISION_FP32;
+    *fp8 = choice == 1;
     return SKY_OK;
 }
 
@@ -158,6 +185,23 @@ static sky_status parse_switch(const flag *f, const char *value, bool negated, b
     return SKY_OK;
 }
 
+static sky_status parse_toggle(sky_options *options, const flag *f, const char *value, bool negated)
+{
+    bool on = false;
+    SKY_TRY(parse_switch(f, value, negated, &on));
+    if (f->kind == CHOICE) {
+        *(sky_choice *)at(options, f) = on ? SKY_ON : SKY_OFF;
+    } else {
+        *(bool *)at(options, f) = on;
+    }
+    return SKY_OK;
+}
+
+static bool is_toggle(const flag *f)
+{
+    return f->kind == SWITCH || f->kind == CHOICE;
+}
+
 static sky_status parse_value(sky_options *options, const flag *f, const char *text)
 {
     switch (f->kind) {
@@ -171,7 +215,9 @@ static sky_status parse_value(sky_options *options, const flag *f, const char *t
     case SEED:
         return parse_seed(options, f, text);
     case PRECISION:
-        return parse_precision(f, text, at(options, f));
+        return parse_precision(options, f, text);
+    case TEXT_ENCODER:
+        return parse_text_encoder(f, text, at(options, f));
     case RNG:
         return sky_fail_in(sky_rng_parse(text, at(options, f)), "--%s", f->name);
     case SCHEDULER:
@@ -181,6 +227,7 @@ static sky_status parse_value(sky_options *options, const flag *f, const char *t
     case RESOLUTION:
         return parse_resolution(f, text, &options->settings);
     case SWITCH:
+    case CHOICE:
         break;
     }
     return sky_fail(SKY_ERR_INTERNAL, "--%s has no parser", f->name);
@@ -256,6 +303,29 @@ static sky_status split(const char *argument, char name[NAME_BYTES], const char 
     return SKY_OK;
 }
 
+/* Several flags decide about the arithmetic: --precision, and the published fork's switches. */
+static sky_status settle_arithmetic(sky_options *o)
+{
+    sky_settings *s = &o->settings;
+    if (o->use_fp8 == SKY_OFF && !o->precision_given) {
+        s->precision = SKY_PRECISION_BF16;
+    }
+    const bool fp8 = s->precision == SKY_PRECISION_FP8;
+    if ((o->use_fp8 == SKY_ON && !fp8) || (o->use_fp8 == SKY_OFF && fp8)) {
+        return sky_fail(SKY_ERR_USAGE, "--precision %s and --use_fp8=%s contradict each other: give one of them",
+                        sky_precision_name(s->precision), o->use_fp8 == SKY_ON ? "true" : "false");
+    }
+    if (o->memory_efficient_attention && o->use_sage_attention == SKY_ON) {
+        return sky_fail(SKY_ERR_USAGE,
+                        "--memory_efficient_attention is 16-bit attention and --use_sage_attention 8-bit: "
+                        "give one of them");
+    }
+    const bool low_precision = fp8 || s->precision == SKY_PRECISION_INT8;
+    s->attention_8bit = !o->memory_efficient_attention &&
+                        (o->use_sage_attention == SKY_ON || (o->use_sage_attention == SKY_UNSET && low_precision));
+    return SKY_OK;
+}
+
 sky_status sky_options_parse(int argc, char **argv, sky_options *out)
 {
     *out = (sky_options){.settings = sky_settings_default(), .backend = "cpu"};
@@ -272,11 +342,11 @@ sky_status sky_options_parse(int argc, char **argv, sky_options *out)
         if (negated) {
             f = find_flag(name + 3);
         }
-        if (f == NULL || (negated && f->kind != SWITCH)) {
+        if (f == NULL || (negated && !is_toggle(f))) {
             return unknown_flag(name);
         }
-        if (f->kind == SWITCH) {
-            SKY_TRY(parse_switch(f, value, negated, at(out, f)));
+        if (is_toggle(f)) {
+            SKY_TRY(parse_toggle(out, f, value, negated));
             continue;
         }
         if (value == NULL && ++i == argc) {
@@ -284,7 +354,7 @@ sky_status sky_options_parse(int argc, char **argv, sky_options *out)
         }
         SKY_TRY(parse_value(out, f, value != NULL ? value : argv[i]));
     }
-    return SKY_OK;
+    return settle_arithmetic(out);
 }
 
 void sky_options_print_help(FILE *to)

@@ -8,6 +8,9 @@
 
 #include <stdio.h>
 
+/* A switch that has been given or not. */
+typedef enum sky_choice { SKY_UNSET, SKY_ON, SKY_OFF } sky_choice;
+
 typedef struct sky_options {
     sky_settings settings;
     const char *prompt_file; /* or NULL */
@@ -15,6 +18,9 @@ typedef struct sky_options {
     const char *backend;     /* "cpu" or "ref" */
     int64_t num_threads;     /* 0: from the cores of this rank */
     bool seed_given;
+    bool precision_given;
+    sky_choice use_fp8, use_sage_attention;
+    bool memory_efficient_attention;
     bool quiet;
     bool print_tokens;
     bool help;

@@ -67,7 +67,8 @@ static sky_status check_vocabulary(const sky_tokenizer *tokenizer, const sky_tex
 
 static sky_status load_text_encoder(render *r, sky_weights *weights)
 {
-    return sky_text_encoder_create(&r->engine->ctx, weights, r->compute, &r->text_encoder);
+    return sky_text_encoder_create(&r->engine->ctx, weights, r->compute, r->settings->text_encoder_fp8,
+                                   &r->text_encoder);
 }
 
 static sky_status encode_own_branches(render *r, const sky_tokenizer *tokenizer)

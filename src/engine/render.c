@@ -156,7 +156,7 @@ static sky_status open_checkpoint(render *r)
 
 static sky_status load_transformer(render *r, sky_weights *weights)
 {
-    return sky_transformer_create(weights, r->compute, &r->transformer);
+    return sky_transformer_create(weights, &r->arithmetic, &r->transformer);
 }
 
 static sky_status denoise(render *r)
@@ -326,8 +326,9 @@ sky_status sky_engine_render(sky_engine *engine, const sky_settings *settings, s
     render r = {.engine = engine,
                 .settings = settings,
                 .shape = sky_settings_shape(settings),
-                .compute = settings->precision == SKY_PRECISION_FP32 ? SKY_F32 : SKY_BF16,
+                .arithmetic = sky_settings_arithmetic(settings),
                 .result = result};
+    r.compute = r.arithmetic.compute;
     const double start = sky_seconds_now();
     result->num_tokens = sky_grid_tokens(&r.shape.grid);
     const sky_status st = run_stages(&r);

@@ -25,7 +25,8 @@ typedef struct render {
     sky_engine *engine;
     const sky_settings *settings;
     sky_video_shape shape;
-    sky_dtype compute;
+    sky_arithmetic arithmetic;
+    sky_dtype compute; /* arithmetic's */
     sky_result *result;
     sky_checkpoint *checkpoint;
 

@@ -35,7 +35,8 @@ sky_settings sky_settings_default(void)
                           .guidance_scale = 6.0,
                           .shift = 8.0,
                           .fps = 24,
-                          .precision = SKY_PRECISION_BF16,
+                          .precision = SKY_PRECISION_FP8,
+                          .attention_8bit = true,
                           .rng = {.kind = SKY_RNG_TORCH_CUDA, .num_multiprocessors = 132},
                           .scheduler = SKY_GRID_ORIGINAL};
 }
@@ -185,9 +186,29 @@ sky_status sky_settings_output_name(const sky_settings *s, const char *ending, c
     return SKY_OK;
 }
 
+sky_arithmetic sky_settings_arithmetic(const sky_settings *s)
+{
+    static const sky_arithmetic by_precision[] = {
+        [SKY_PRECISION_FP8] = {.compute = SKY_BF16, .linear = SKY_F8_E4M3},
+        [SKY_PRECISION_INT8] = {.compute = SKY_BF16, .linear = SKY_I8},
+        [SKY_PRECISION_BF16] = {.compute = SKY_BF16, .linear = SKY_BF16},
+        [SKY_PRECISION_FP32] = {.compute = SKY_F32, .linear = SKY_F32},
+    };
+    if (s->arithmetic != NULL) {
+        return *s->arithmetic;
+    }
+    sky_arithmetic arithmetic = by_precision[s->precision];
+    arithmetic.attention_8bit = s->attention_8bit;
+    return arithmetic;
+}
+
 const char *sky_precision_name(sky_precision precision)
 {
-    return precision == SKY_PRECISION_FP32 ? "fp32" : "bf16";
+    static const char *const names[] = {[SKY_PRECISION_FP8] = "fp8",
+                                        [SKY_PRECISION_INT8] = "int8",
+                                        [SKY_PRECISION_BF16] = "bf16",
+                                        [SKY_PRECISION_FP32] = "fp32"};
+    return names[precision];
 }
 
 const char *sky_time_grid_name(sky_time_grid grid)
@@ -208,10 +229,11 @@ json_t *sky_settings_json(const sky_settings *s)
     snprintf(seed, sizeof seed, "%" PRIu64, s->seed);
     size_t model_len = 0;
     const char *model = folder_name(s->model_path, &model_len);
-    return json_pack("{s:s%, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:s, s:s}", "model", model,
-                     model_len, "prompt", s->prompt, "negative_prompt", s->negative_prompt, "seed", seed, "height",
-                     (json_int_t)s->height, "width", (json_int_t)s->width, "num_frames", (json_int_t)s->num_frames,
-                     "fps", (json_int_t)s->fps, "inference_steps", (json_int_t)s->inference_steps, "guidance_scale",
-                     s->guidance_scale, "shift", s->shift, "precision", sky_precision_name(s->precision), "rng", rng,
-                     "scheduler", sky_time_grid_name(s->scheduler));
+    return json_pack(
+        "{s:s%, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:s, s:s, s:s}", "model", model, model_len,
+        "prompt", s->prompt, "negative_prompt", s->negative_prompt, "seed", seed, "height", (json_int_t)s->height,
+        "width", (json_int_t)s->width, "num_frames", (json_int_t)s->num_frames, "fps", (json_int_t)s->fps,
+        "inference_steps", (json_int_t)s->inference_steps, "guidance_scale", s->guidance_scale, "shift", s->shift,
+        "precision", sky_precision_name(s->precision), "use_sage_attention", s->attention_8bit, "text_encoder",
+        s->text_encoder_fp8 ? "fp8" : "bf16", "rng", rng, "scheduler", sky_time_grid_name(s->scheduler));
 }

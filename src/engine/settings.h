@@ -7,7 +7,7 @@
 #define SKY_ENGINE_SETTINGS_H
 
 #include "base/status.h"
-#include "model/rope.h"
+#include "model/transformer.h"
 #include "sample/noise.h"
 #include "sample/unipc.h"
 
@@ -15,8 +15,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Arithmetic of the blocks' linear layers, attention and convolutions. */
-typedef enum sky_precision { SKY_PRECISION_FP32, SKY_PRECISION_BF16 } sky_precision;
+/*
+ * Arithmetic of the blocks' linear layers. fp8 and int8: codes with scales, everything around them as in bf16.
+ */
+typedef enum sky_precision {
+    SKY_PRECISION_FP8,
+    SKY_PRECISION_INT8,
+    SKY_PRECISION_BF16,
+    SKY_PRECISION_FP32
+} sky_precision;
 
 typedef struct sky_settings {
     const char *model_path;      /* required; borrowed, as all text here */
@@ -31,11 +38,14 @@ typedef struct sky_settings {
     int64_t fps;
     uint64_t seed;
     sky_precision precision;
+    bool attention_8bit;   /* self-attention on INT8 queries and keys and e4m3 values */
+    bool text_encoder_fp8; /* the text encoder's weights are kept in e4m3 */
     sky_rng rng;
     sky_time_grid scheduler;
+    const sky_arithmetic *arithmetic; /* NULL; for measurements: instead of precision and attention_8bit */
 } sky_settings;
 
-/* The published defaults: 30 steps, guidance 6, shift 8, 24 frames a second, torch-cuda:132 noise, bf16. */
+/* The published defaults: 30 steps, guidance 6, shift 8, 24 frames a second, torch-cuda:132 noise, fp8 and 8-bit attention. */
 sky_settings sky_settings_default(void);
 
 /* Fills what is still 0 or NULL from the model's folder name (not output). */
@@ -59,6 +69,9 @@ sky_status sky_settings_output_name(const sky_settings *settings, const char *en
 
 /* All settings but the output as a JSON object, as written into the video and the report. The caller json_decref()s. */
 json_t *sky_settings_json(const sky_settings *settings);
+
+/* What the transformer's blocks compute in. */
+sky_arithmetic sky_settings_arithmetic(const sky_settings *settings);
 
 const char *sky_precision_name(sky_precision precision);
 const char *sky_time_grid_name(sky_time_grid grid);

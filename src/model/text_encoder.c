@@ -10,14 +10,22 @@ enum { NUM_BUCKETS = 32, NAME_BYTES = 96 };
 
 static const float norm_eps = 1e-6F;
 
+/* [out, in] in the compute type, or e4m3 codes with their scales. */
+typedef struct matrix {
+    sky_tensor weight;
+    sky_tensor scale; /* [out] f32; absent: weight is no codes */
+} matrix;
+
 typedef struct block {
-    sky_tensor norm1, q, k, v, o;
-    sky_tensor norm2, gate, up, down;
+    sky_tensor norm1, norm2;
+    matrix q, k, v, o;
+    matrix gate, up, down;
     float *bias_table; /* [NUM_BUCKETS, num_heads], host */
 } block;
 
 struct sky_text_encoder {
     sky_dtype compute;
+    bool fp8_storage;
     int64_t vocab_size, dim, attn_dim, ffn_dim, num_heads;
     int64_t num_layers;
     sky_tensor embedding;
@@ -89,20 +97,36 @@ static sky_status infer_dims(sky_text_encoder *e, const sky_weights *weights)
     return SKY_OK;
 }
 
-/* blocks.I.NAME of the given shape; a matrix in the compute type, a vector or table in f32. */
-static sky_status get(const sky_text_encoder *e, sky_weights *weights, int64_t layer, const char *name, int64_t rows,
-                      int64_t cols, sky_tensor *out)
+static void full_name(int64_t layer, const char *name, char full[NAME_BYTES])
+{
+    if (layer >= 0) {
+        snprintf(full, NAME_BYTES, "blocks.%" PRId64 ".%s", layer, name);
+    } else {
+        snprintf(full, NAME_BYTES, "%s", name);
+    }
+}
+
+static sky_status get_vector(const sky_text_encoder *e, sky_weights *weights, int64_t layer, const char *name,
+                             sky_tensor *out)
 {
     char full[NAME_BYTES];
-    if (layer >= 0) {
-        snprintf(full, sizeof full, "blocks.%" PRId64 ".%s", layer, name);
-    } else {
-        snprintf(full, sizeof full, "%s", name);
+    full_name(layer, name, full);
+    return sky_weights_get(
+        weights, full,
+        &(sky_weight_request){.dtype = SKY_F32, .round_bf16 = e->compute == SKY_BF16, .num_dims = 1, .shape = {e->dim}},
+        out);
+}
+
+static sky_status get_matrix(const sky_text_encoder *e, sky_weights *weights, int64_t layer, const char *name,
+                             int64_t rows, int64_t cols, matrix *out)
+{
+    char full[NAME_BYTES];
+    full_name(layer, name, full);
+    if (e->fp8_storage) {
+        return sky_weights_get_8bit(weights, full, SKY_F8_E4M3, rows, cols, &out->weight, &out->scale);
     }
-    const sky_weight_request matrix = {.dtype = e->compute, .num_dims = 2, .shape = {rows, cols}};
-    const sky_weight_request vector = {
-        .dtype = SKY_F32, .round_bf16 = e->compute == SKY_BF16, .num_dims = 1, .shape = {rows}};
-    return sky_weights_get(weights, full, cols > 0 ? &matrix : &vector, out);
+    return sky_weights_get(
+        weights, full, &(sky_weight_request){.dtype = e->compute, .num_dims = 2, .shape = {rows, cols}}, &out->weight);
 }
 
 static sky_status load_bias_table(sky_ctx *ctx, const sky_text_encoder *e, sky_weights *weights, int64_t layer,
@@ -124,19 +148,27 @@ static sky_status load_bias_table(sky_ctx *ctx, const sky_text_encoder *e, sky_w
 static sky_status load_block(sky_ctx *ctx, sky_text_encoder *e, sky_weights *weights, int64_t layer)
 {
     block *b = &e->blocks[layer];
-    SKY_TRY(get(e, weights, layer, "norm1.weight", e->dim, 0, &b->norm1));
-    SKY_TRY(get(e, weights, layer, "attn.q.weight", e->attn_dim, e->dim, &b->q));
-    SKY_TRY(get(e, weights, layer, "attn.k.weight", e->attn_dim, e->dim, &b->k));
-    SKY_TRY(get(e, weights, layer, "attn.v.weight", e->attn_dim, e->dim, &b->v));
-    SKY_TRY(get(e, weights, layer, "attn.o.weight", e->dim, e->attn_dim, &b->o));
+    SKY_TRY(get_vector(e, weights, layer, "norm1.weight", &b->norm1));
+    SKY_TRY(get_matrix(e, weights, layer, "attn.q.weight", e->attn_dim, e->dim, &b->q));
+    SKY_TRY(get_matrix(e, weights, layer, "attn.k.weight", e->attn_dim, e->dim, &b->k));
+    SKY_TRY(get_matrix(e, weights, layer, "attn.v.weight", e->attn_dim, e->dim, &b->v));
+    SKY_TRY(get_matrix(e, weights, layer, "attn.o.weight", e->dim, e->attn_dim, &b->o));
     SKY_TRY(load_bias_table(ctx, e, weights, layer, &b->bias_table));
-    SKY_TRY(get(e, weights, layer, "norm2.weight", e->dim, 0, &b->norm2));
-    SKY_TRY(get(e, weights, layer, "ffn.gate.0.weight", e->ffn_dim, e->dim, &b->gate));
-    SKY_TRY(get(e, weights, layer, "ffn.fc1.weight", e->ffn_dim, e->dim, &b->up));
-    return get(e, weights, layer, "ffn.fc2.weight", e->dim, e->ffn_dim, &b->down);
+    SKY_TRY(get_vector(e, weights, layer, "norm2.weight", &b->norm2));
+    SKY_TRY(get_matrix(e, weights, layer, "ffn.gate.0.weight", e->ffn_dim, e->dim, &b->gate));
+    SKY_TRY(get_matrix(e, weights, layer, "ffn.fc1.weight", e->ffn_dim, e->dim, &b->up));
+    return get_matrix(e, weights, layer, "ffn.fc2.weight", e->dim, e->ffn_dim, &b->down);
 }
 
-sky_status sky_text_encoder_create(sky_ctx *ctx, sky_weights *weights, sky_dtype compute, sky_text_encoder **out)
+static sky_status load_embedding(sky_text_encoder *e, sky_weights *weights)
+{
+    return sky_weights_get(weights, "token_embedding.weight",
+                           &(sky_weight_request){.dtype = e->compute, .num_dims = 2, .shape = {e->vocab_size, e->dim}},
+                           &e->embedding);
+}
+
+sky_status sky_text_encoder_create(sky_ctx *ctx, sky_weights *weights, sky_dtype compute, bool fp8_storage,
+                                   sky_text_encoder **out)
 {
     sky_status st = SKY_OK;
     sky_text_encoder *e = calloc(1, sizeof *e);
@@ -144,17 +176,18 @@ sky_status sky_text_encoder_create(sky_ctx *ctx, sky_weights *weights, sky_dtype
         return sky_fail(SKY_ERR_NOMEM, "text encoder");
     }
     e->compute = compute;
+    e->fp8_storage = fp8_storage;
     SKY_TRY_GOTO(infer_dims(e, weights));
     e->blocks = calloc((size_t)e->num_layers, sizeof *e->blocks);
     if (e->blocks == NULL) {
         st = sky_fail(SKY_ERR_NOMEM, "text encoder: %" PRId64 " blocks", e->num_layers);
         goto done;
     }
-    SKY_TRY_GOTO(get(e, weights, -1, "token_embedding.weight", e->vocab_size, e->dim, &e->embedding));
+    SKY_TRY_GOTO(load_embedding(e, weights));
     for (int64_t i = 0; i < e->num_layers; i++) {
         SKY_TRY_GOTO(load_block(ctx, e, weights, i));
     }
-    SKY_TRY_GOTO(get(e, weights, -1, "norm.weight", e->dim, 0, &e->final_norm));
+    SKY_TRY_GOTO(get_vector(e, weights, -1, "norm.weight", &e->final_norm));
     *out = e;
     e = NULL;
 done:
@@ -197,6 +230,7 @@ typedef struct activations {
     sky_tensor gate, up;          /* [S, ffn_dim] */
     sky_tensor delta;             /* [S, dim] */
     sky_tensor bias;              /* [num_heads, 2S - 1] f32 */
+    sky_tensor widened;           /* with fp8_storage: room for the largest matrix, compute type */
 } activations;
 
 static sky_status alloc_activations(sky_ctx *ctx, const sky_text_encoder *e, int64_t s, activations *a)
@@ -210,7 +244,22 @@ static sky_status alloc_activations(sky_ctx *ctx, const sky_text_encoder *e, int
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         SKY_TRY(sky_ctx_tensor(ctx, all[i].tensor, e->compute, 2, (int64_t[]){s, all[i].cols}));
     }
+    if (e->fp8_storage) {
+        const int64_t widest = e->attn_dim > e->ffn_dim ? e->attn_dim : e->ffn_dim;
+        SKY_TRY(sky_ctx_tensor(ctx, &a->widened, e->compute, 1, (int64_t[]){widest * e->dim}));
+    }
     return sky_ctx_tensor(ctx, &a->bias, SKY_F32, 2, (int64_t[]){e->num_heads, 2 * s - 1});
+}
+
+static sky_status apply(sky_ctx *ctx, const activations *a, const matrix *m, const sky_tensor *x, const sky_tensor *y)
+{
+    sky_tensor weight = m->weight;
+    if (sky_tensor_present(&m->scale)) {
+        weight = SKY_TENSOR(a->widened.data, a->widened.dtype, m->weight.shape[0], m->weight.shape[1]);
+        SKY_TRY(
+            sky_dequantize_rows(ctx, &(sky_dequantize_rows_args){.y = weight, .codes = m->weight, .scale = m->scale}));
+    }
+    return sky_linear(ctx, &(sky_linear_args){.y = *y, .x = *x, .weight = weight});
 }
 
 static sky_status attend(sky_ctx *ctx, const sky_text_encoder *e, const block *b, const activations *a)
@@ -219,16 +268,16 @@ static sky_status attend(sky_ctx *ctx, const sky_text_encoder *e, const block *b
     SKY_TRY(sky_rms_norm(
         ctx,
         &(sky_rms_norm_args){.y = a->normed, .x = a->x, .weight = b->norm1, .eps = norm_eps, .round_normed = true}));
-    SKY_TRY(sky_linear(ctx, &(sky_linear_args){.y = a->q, .x = a->normed, .weight = b->q}));
-    SKY_TRY(sky_linear(ctx, &(sky_linear_args){.y = a->k, .x = a->normed, .weight = b->k}));
-    SKY_TRY(sky_linear(ctx, &(sky_linear_args){.y = a->v, .x = a->normed, .weight = b->v}));
+    SKY_TRY(apply(ctx, a, &b->q, &a->normed, &a->q));
+    SKY_TRY(apply(ctx, a, &b->k, &a->normed, &a->k));
+    SKY_TRY(apply(ctx, a, &b->v, &a->normed, &a->v));
     SKY_TRY(sky_attention(ctx, &(sky_attention_args){.y = sky_tensor_reshape(&a->attended, 3, heads),
                                                      .q = sky_tensor_reshape(&a->q, 3, heads),
                                                      .k = sky_tensor_reshape(&a->k, 3, heads),
                                                      .v = sky_tensor_reshape(&a->v, 3, heads),
                                                      .rel_bias = a->bias,
                                                      .softmax_scale = 1.0F}));
-    SKY_TRY(sky_linear(ctx, &(sky_linear_args){.y = a->delta, .x = a->attended, .weight = b->o}));
+    SKY_TRY(apply(ctx, a, &b->o, &a->attended, &a->delta));
     return sky_add(ctx, &(sky_add_args){.y = a->x, .a = a->x, .b = a->delta});
 }
 
@@ -237,10 +286,10 @@ static sky_status feed_forward(sky_ctx *ctx, const block *b, const activations *
     SKY_TRY(sky_rms_norm(
         ctx,
         &(sky_rms_norm_args){.y = a->normed, .x = a->x, .weight = b->norm2, .eps = norm_eps, .round_normed = true}));
-    SKY_TRY(sky_linear(ctx, &(sky_linear_args){.y = a->gate, .x = a->normed, .weight = b->gate}));
-    SKY_TRY(sky_linear(ctx, &(sky_linear_args){.y = a->up, .x = a->normed, .weight = b->up}));
+    SKY_TRY(apply(ctx, a, &b->gate, &a->normed, &a->gate));
+    SKY_TRY(apply(ctx, a, &b->up, &a->normed, &a->up));
     SKY_TRY(sky_gated_gelu(ctx, &(sky_gated_gelu_args){.y = a->up, .up = a->up, .gate = a->gate}));
-    SKY_TRY(sky_linear(ctx, &(sky_linear_args){.y = a->delta, .x = a->up, .weight = b->down}));
+    SKY_TRY(apply(ctx, a, &b->down, &a->up, &a->delta));
     return sky_add(ctx, &(sky_add_args){.y = a->x, .a = a->x, .b = a->delta});
 }
 

@@ -16,10 +16,13 @@ enum { SKY_TEXT_LEN = 512 }; /* tokens that the transformer is given; shorter te
 typedef struct sky_text_encoder sky_text_encoder;
 
 /*
- * Loads the weights through the store, which keeps them. compute is f32 or bf16 (activations and weights).
+ * Loads the weights through the store, which keeps them. compute is f32 or bf16 (activations and arithmetic). fp8_storage
+ * keeps the matrices as e4m3 codes with a scale per output channel, at half of bf16's memory; each is widened for the
+ * moment of its use. The embedding stays in the compute type.
  * Errors: those of the store; MISMATCH where widths do not fit together.
  */
-sky_status sky_text_encoder_create(sky_ctx *ctx, sky_weights *weights, sky_dtype compute, sky_text_encoder **out);
+sky_status sky_text_encoder_create(sky_ctx *ctx, sky_weights *weights, sky_dtype compute, bool fp8_storage,
+                                   sky_text_encoder **out);
 void sky_text_encoder_destroy(sky_text_encoder **encoder);
 
 int64_t sky_text_encoder_dim(const sky_text_encoder *encoder);

@@ -6,7 +6,8 @@
  *
  *     sky_transformer *model = NULL;
  *     sky_text_kv kv = {0};
- *     SKY_TRY(sky_transformer_create(weights, SKY_BF16, &model));
+ *     const sky_arithmetic fp8 = {.compute = SKY_BF16, .linear = SKY_F8_E4M3, .attention_8bit = true};
+ *     SKY_TRY(sky_transformer_create(weights, &fp8, &model));
  *     SKY_TRY(sky_transformer_condition(ctx, model, &text, &kv));       // once per prompt
  *     SKY_TRY(sky_transformer_forward(ctx, model, &(sky_transformer_args){...}));
  */
@@ -35,10 +36,21 @@ typedef struct sky_transformer_dims {
 sky_status sky_transformer_infer(const sky_weights *weights, sky_transformer_dims *out);
 
 /*
- * Loads the weights through the store, which keeps them. compute is f32 or bf16: the type of the blocks' linear layers,
- * attention and of the residual between blocks. Time embedding, modulation, norms and head are f32 either way.
+ * What the blocks compute in. compute: residual between blocks, and everything 16-bit or wider (f32 or bf16). linear: format
+ * of the blocks' linear layers: compute's own type, or e4m3 or i8 codes. attention_8bit: self-attention on INT8 queries and
+ * keys and e4m3 values; cross-attention is in compute. Time embedding, modulation, norms and head are f32 in any case.
  */
-sky_status sky_transformer_create(sky_weights *weights, sky_dtype compute, sky_transformer **out);
+typedef struct sky_arithmetic {
+    sky_dtype compute;
+    sky_dtype linear;
+    bool attention_8bit;
+    /* Exceptions, for measuring what they bring: these stay in the compute type where linear is 8-bit. */
+    uint32_t plain_parts; /* bit i: part i of sky_is_block_linear() in every block */
+    int64_t plain_first_blocks, plain_last_blocks;
+} sky_arithmetic;
+
+/* Loads the weights through the store, which keeps them. Errors: those of sky_transformer_infer() and of the store. */
+sky_status sky_transformer_create(sky_weights *weights, const sky_arithmetic *arithmetic, sky_transformer **out);
 void sky_transformer_destroy(sky_transformer **model);
 
 const sky_transformer_dims *sky_transformer_get_dims(const sky_transformer *model);

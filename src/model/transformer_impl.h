@@ -7,7 +7,8 @@
 #include "model/transformer.h"
 
 typedef struct transformer_linear {
-    sky_tensor weight; /* [out, in] */
+    sky_tensor weight; /* [out, in], or its codes */
+    sky_tensor scale;  /* [out] f32 of codes; absent: weight is in the compute type or f32 */
     sky_tensor bias;   /* [out] f32 */
 } transformer_linear;
 
@@ -23,7 +24,7 @@ typedef struct transformer_block {
 
 struct sky_transformer {
     sky_transformer_dims dims;
-    sky_dtype compute;
+    sky_arithmetic arithmetic;
     transformer_linear patch_embedding;                 /* as a matrix [dim, in_dim * 4] */
     transformer_linear text_0, text_2;                  /* text embedding */
     transformer_linear time_0, time_2, time_projection; /* f32 */
@@ -31,5 +32,74 @@ struct sky_transformer {
     transformer_linear head;                            /* f32 */
     transformer_block *blocks;
 };
+
+/*
+ * The input that the layers to come share: x itself, or its codes in an 8-bit format. Codes are made of the f32 values
+ * where an op produces them, so such an op writes f32 (input_dtype) and nothing is rounded on the way.
+ */
+typedef struct transformer_input {
+    sky_tensor x;
+    sky_tensor scale;  /* [rows] f32; absent: x is no codes */
+    sky_tensor source; /* what codes were made of */
+} transformer_input;
+
+/* Room for one input of up to max_cols columns. */
+typedef struct transformer_room {
+    sky_tensor codes; /* [rows, max_cols] */
+    sky_tensor scale; /* [rows] */
+    sky_tensor plain; /* [rows, max_cols] compute type, for layers that are excepted from codes */
+} transformer_room;
+
+/* What 8-bit attention reads, and what leads to it; all tokens of this step. */
+typedef struct transformer_attention_codes {
+    sky_tensor rotated;          /* [rows, dim] f32: queries, then keys, after norm and rotation */
+    sky_tensor sums, mean, amax; /* [dim] i64, f32, f32 */
+    sky_tensor q, k, v;          /* [rows, heads, head_dim] i8, i8, e4m3 */
+    sky_tensor q_scale, k_scale; /* [groups, heads] f32 */
+    sky_tensor v_scale;          /* [dim] f32 */
+} transformer_attention_codes;
+
+/* Everything that a pass needs beside the weights; one set serves all blocks. */
+typedef struct transformer_pass {
+    const sky_transformer *model;
+    const sky_transformer_args *args;
+    int64_t first_token; /* of this rank's rows, in the whole sequence */
+    int64_t num_tokens;  /* rows of this rank */
+    int64_t all_tokens;
+    sky_tensor time;              /* [1, dim] f32: e */
+    sky_tensor time6;             /* [6, dim] f32: e0 */
+    sky_tensor m;                 /* [6, dim] f32: modulation of the block at hand */
+    sky_tensor x;                 /* [rows, dim] f32: residual stream inside a block */
+    sky_tensor x_between;         /* [rows, dim] compute type: between blocks (x itself in f32) */
+    sky_tensor normed;            /* [rows, dim] on its way into linear layers (input_dtype) */
+    sky_tensor delta;             /* [rows, dim] compute type: a sub-layer's output (normed itself where alike) */
+    sky_tensor q, k, v, attended; /* [rows, dim] compute type */
+    sky_tensor hidden;            /* [rows, ffn_dim] compute type */
+    sky_tensor activated;         /* [rows, ffn_dim] (hidden itself where alike) */
+    transformer_room room;
+    transformer_attention_codes codes; /* 8-bit attention */
+} transformer_pass;
+
+/* ---- transformer_linear.c: the linear layers, in any format ---- */
+
+sky_status transformer_apply(sky_ctx *ctx, const transformer_linear *linear, const sky_tensor *x, const sky_tensor *y);
+
+/* Type in which an op hands values to a linear layer of a block: f32 where codes are made of them. */
+sky_dtype transformer_input_dtype(const sky_transformer *m);
+
+sky_status transformer_alloc_room(sky_ctx *ctx, const sky_transformer *m, int64_t rows, int64_t max_cols,
+                                  transformer_room *room);
+
+/* The input that the layers to come share, in room; stays valid until the next one is made there. */
+sky_status transformer_make_input(sky_ctx *ctx, const sky_transformer *m, const transformer_room *room,
+                                  const sky_tensor *x, transformer_input *out);
+
+/* A linear layer of a block. */
+sky_status transformer_apply_block(sky_ctx *ctx, const sky_transformer *m, const transformer_linear *linear,
+                                   const transformer_room *room, const transformer_input *input, const sky_tensor *y);
+
+/* ---- transformer_block.c ---- */
+
+sky_status transformer_run_block(sky_ctx *ctx, const transformer_pass *p, int64_t layer);
 
 #endif

@@ -1,5 +1,6 @@
 /* Dimensions and weights of the transformer. Names: docs/model.md. */
 #include "model/transformer_impl.h"
+#include "weights/quantize.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -141,7 +142,8 @@ static void full_name(const loader *l, const char *name, const char *suffix, cha
 static sky_status load_f32(const loader *l, const char *name, int num_dims, const int64_t *shape, sky_tensor *out)
 {
     char full[NAME_BYTES];
-    sky_weight_request request = {.dtype = SKY_F32, .round_bf16 = l->model->compute == SKY_BF16, .num_dims = num_dims};
+    sky_weight_request request = {
+        .dtype = SKY_F32, .round_bf16 = l->model->arithmetic.compute == SKY_BF16, .num_dims = num_dims};
     for (int i = 0; i < num_dims; i++) {
         request.shape[i] = shape[i];
     }
@@ -160,7 +162,7 @@ static sky_status load_linear(const loader *l, const char *name, sky_dtype dtype
     char full[NAME_BYTES];
     full_name(l, name, ".weight", full);
     const sky_weight_request weight = {.dtype = dtype,
-                                       .round_bf16 = l->model->compute == SKY_BF16,
+                                       .round_bf16 = l->model->arithmetic.compute == SKY_BF16,
                                        .num_dims = 2,
                                        .shape = {out_features, in_features}};
     SKY_TRY(sky_weights_get(l->weights, full, &weight, &out->weight));
@@ -170,40 +172,68 @@ static sky_status load_linear(const loader *l, const char *name, sky_dtype dtype
     return sky_weights_get(l->weights, full, &bias, &out->bias);
 }
 
+/* Whether a layer of a block has codes. */
+static bool has_codes(const loader *l, const char *weight_name)
+{
+    const sky_arithmetic *a = &l->model->arithmetic;
+    int part = 0;
+    SKY_ASSERT(sky_is_block_linear(weight_name, NULL, &part));
+    return a->linear != a->compute && (a->plain_parts & (1U << part)) == 0 && l->layer >= a->plain_first_blocks &&
+           l->layer < l->model->dims.num_layers - a->plain_last_blocks;
+}
+
+/* A linear layer of a block: codes and scales in an 8-bit format. */
+static sky_status load_block_linear(const loader *l, const char *name, int64_t out_features, int64_t in_features,
+                                    transformer_linear *out)
+{
+    const sky_arithmetic *arithmetic = &l->model->arithmetic;
+    char full[NAME_BYTES];
+    full_name(l, name, ".weight", full);
+    if (!has_codes(l, full)) {
+        return load_linear(l, name, arithmetic->compute, out_features, in_features, out);
+    }
+    SKY_TRY(sky_weights_get_8bit(l->weights, full, arithmetic->linear, out_features, in_features, &out->weight,
+                                 &out->scale));
+    full_name(l, name, ".bias", full);
+    const sky_weight_request bias = {
+        .dtype = SKY_F32, .round_bf16 = arithmetic->compute == SKY_BF16, .num_dims = 1, .shape = {out_features}};
+    return sky_weights_get(l->weights, full, &bias, &out->bias);
+}
+
 static sky_status load_block(const loader *l, transformer_block *b)
 {
     const sky_transformer_dims *d = &l->model->dims;
-    const sky_dtype compute = l->model->compute;
     SKY_TRY(load_f32(l, "modulation", 3, (int64_t[]){1, 6, d->dim}, &b->modulation));
     b->modulation = sky_tensor_reshape(&b->modulation, 2, (int64_t[]){6, d->dim});
-    SKY_TRY(load_linear(l, "self_attn.q", compute, d->dim, d->dim, &b->q));
-    SKY_TRY(load_linear(l, "self_attn.k", compute, d->dim, d->dim, &b->k));
-    SKY_TRY(load_linear(l, "self_attn.v", compute, d->dim, d->dim, &b->v));
-    SKY_TRY(load_linear(l, "self_attn.o", compute, d->dim, d->dim, &b->o));
+    SKY_TRY(load_block_linear(l, "self_attn.q", d->dim, d->dim, &b->q));
+    SKY_TRY(load_block_linear(l, "self_attn.k", d->dim, d->dim, &b->k));
+    SKY_TRY(load_block_linear(l, "self_attn.v", d->dim, d->dim, &b->v));
+    SKY_TRY(load_block_linear(l, "self_attn.o", d->dim, d->dim, &b->o));
     SKY_TRY(load_vector(l, "self_attn.norm_q.weight", d->dim, &b->norm_q));
     SKY_TRY(load_vector(l, "self_attn.norm_k.weight", d->dim, &b->norm_k));
     SKY_TRY(load_vector(l, "norm3.weight", d->dim, &b->norm3_weight));
     SKY_TRY(load_vector(l, "norm3.bias", d->dim, &b->norm3_bias));
-    SKY_TRY(load_linear(l, "cross_attn.q", compute, d->dim, d->dim, &b->cross_q));
-    SKY_TRY(load_linear(l, "cross_attn.k", compute, d->dim, d->dim, &b->cross_k));
-    SKY_TRY(load_linear(l, "cross_attn.v", compute, d->dim, d->dim, &b->cross_v));
-    SKY_TRY(load_linear(l, "cross_attn.o", compute, d->dim, d->dim, &b->cross_o));
+    SKY_TRY(load_block_linear(l, "cross_attn.q", d->dim, d->dim, &b->cross_q));
+    SKY_TRY(load_block_linear(l, "cross_attn.k", d->dim, d->dim, &b->cross_k));
+    SKY_TRY(load_block_linear(l, "cross_attn.v", d->dim, d->dim, &b->cross_v));
+    SKY_TRY(load_block_linear(l, "cross_attn.o", d->dim, d->dim, &b->cross_o));
     SKY_TRY(load_vector(l, "cross_attn.norm_q.weight", d->dim, &b->cross_norm_q));
     SKY_TRY(load_vector(l, "cross_attn.norm_k.weight", d->dim, &b->cross_norm_k));
-    SKY_TRY(load_linear(l, "ffn.0", compute, d->ffn_dim, d->dim, &b->ffn_0));
-    return load_linear(l, "ffn.2", compute, d->dim, d->ffn_dim, &b->ffn_2);
+    SKY_TRY(load_block_linear(l, "ffn.0", d->ffn_dim, d->dim, &b->ffn_0));
+    return load_block_linear(l, "ffn.2", d->dim, d->ffn_dim, &b->ffn_2);
 }
 
 static sky_status load_embeddings(const loader *l, sky_transformer *m)
 {
     const sky_transformer_dims *d = &m->dims;
-    const sky_weight_request patch = {.dtype = m->compute, .num_dims = 5, .shape = {d->dim, d->in_dim, 1, 2, 2}};
+    const sky_weight_request patch = {
+        .dtype = m->arithmetic.compute, .num_dims = 5, .shape = {d->dim, d->in_dim, 1, 2, 2}};
     SKY_TRY(sky_weights_get(l->weights, "patch_embedding.weight", &patch, &m->patch_embedding.weight));
     m->patch_embedding.weight =
         sky_tensor_reshape(&m->patch_embedding.weight, 2, (int64_t[]){d->dim, d->in_dim * PATCH});
     SKY_TRY(load_vector(l, "patch_embedding.bias", d->dim, &m->patch_embedding.bias));
-    SKY_TRY(load_linear(l, "text_embedding.0", m->compute, d->dim, d->text_dim, &m->text_0));
-    SKY_TRY(load_linear(l, "text_embedding.2", m->compute, d->dim, d->dim, &m->text_2));
+    SKY_TRY(load_linear(l, "text_embedding.0", m->arithmetic.compute, d->dim, d->text_dim, &m->text_0));
+    SKY_TRY(load_linear(l, "text_embedding.2", m->arithmetic.compute, d->dim, d->dim, &m->text_2));
     SKY_TRY(load_linear(l, "time_embedding.0", SKY_F32, d->dim, d->freq_dim, &m->time_0));
     SKY_TRY(load_linear(l, "time_embedding.2", SKY_F32, d->dim, d->dim, &m->time_2));
     return load_linear(l, "time_projection.1", SKY_F32, 6 * d->dim, d->dim, &m->time_projection);
@@ -217,14 +247,14 @@ static sky_status load_head(const loader *l, sky_transformer *m)
     return load_linear(l, "head.head", SKY_F32, d->out_dim * PATCH, d->dim, &m->head);
 }
 
-sky_status sky_transformer_create(sky_weights *weights, sky_dtype compute, sky_transformer **out)
+sky_status sky_transformer_create(sky_weights *weights, const sky_arithmetic *arithmetic, sky_transformer **out)
 {
     sky_status st = SKY_OK;
     sky_transformer *m = calloc(1, sizeof *m);
     if (m == NULL) {
         return sky_fail(SKY_ERR_NOMEM, "transformer");
     }
-    m->compute = compute;
+    m->arithmetic = *arithmetic;
     loader l = {.model = m, .weights = weights, .layer = -1};
     SKY_TRY_GOTO(sky_transformer_infer(weights, &m->dims));
     m->blocks = calloc((size_t)m->dims.num_layers, sizeof *m->blocks);

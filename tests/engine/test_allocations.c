@@ -89,8 +89,8 @@ static void check_backend(const sky_backend *backend, void *device, sky_precisio
 
 TEST(the_denoising_loop_allocates_nothing)
 {
-    const sky_precision precisions[] = {SKY_PRECISION_FP32, SKY_PRECISION_BF16};
-    for (int i = 0; i < 2; i++) {
+    const sky_precision precisions[] = {SKY_PRECISION_FP32, SKY_PRECISION_BF16, SKY_PRECISION_FP8};
+    for (int i = 0; i < 3; i++) {
         void *device = NULL;
         check_backend(sky_backend_ref(), NULL, precisions[i]);
         CHECK_OK(sky_cpu_device_create(2, &device));

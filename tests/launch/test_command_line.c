@@ -47,7 +47,7 @@ TEST(help_lists_the_flags)
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         CHECK(says(run.out, flags[i]));
     }
-    CHECK(strstr(run.out, "--use_fp8") == NULL && strstr(run.out, "--resume") == NULL);
+    CHECK(strstr(run.out, "--resume") == NULL);
     program_free(&run);
 }
 
@@ -62,22 +62,10 @@ TEST(version_names_the_build)
 /* Flags of later versions are not half there: they are unknown. */
 TEST(flags_that_do_not_exist_yet_are_unknown)
 {
-    static const char *const flags[] = {"--use_fp8",
-                                        "--use_sage_attention",
-                                        "--use_usp",
-                                        "--ulysses_degree=2",
-                                        "--ring_degree=2",
-                                        "--cfg_degree=2",
-                                        "--offload",
-                                        "--resume",
-                                        "--snapshot_every=5",
-                                        "--jobs=x",
-                                        "--image=x",
-                                        "--monitor_memory",
-                                        "--plan",
-                                        "--fast_ring",
-                                        "--text_encoder=fp8",
-                                        "--memory_efficient_attention"};
+    static const char *const flags[] = {
+        "--use_usp",   "--ulysses_degree=2", "--ring_degree=2", "--cfg_degree=2", "--offload",
+        "--resume",    "--snapshot_every=5", "--jobs=x",        "--image=x",      "--plan",
+        "--fast_ring", "--monitor_memory"};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         program_run run;
         test_parameters("%s", flags[i]);
@@ -115,7 +103,11 @@ TEST(values_are_checked)
         {"--fps", "1000", "--fps"},
         {"--seed", "-1", "0 to 2^64 - 1"},
         {"--seed", "18446744073709551616", "0 to 2^64 - 1"},
-        {"--precision", "fp8", "bf16|fp32"},
+        {"--precision", "fp4", "fp8|int8|bf16|fp32"},
+        {"--text_encoder", "int8", "bf16|fp8"},
+        {"--precision=bf16", "--use_fp8", "contradict"},
+        {"--precision=fp8", "--no_use_fp8", "contradict"},
+        {"--memory_efficient_attention", "--use_sage_attention", "give one of them"},
         {"--scheduler", "euler", "original|diffusers"},
         {"--resolution", "480P", "540P|720P"},
         {"--rng", "torch-cuda:0", "--rng"},
@@ -198,6 +190,31 @@ TEST(switches_take_values_and_a_no_form)
     program_skyreels(&run, "--version", "--no-version", "--help", NULL);
     CHECK(run.exit_code == 0 && says(run.out, "--model_path"));
     program_free(&run);
+}
+
+/* What the first line says of the arithmetic that flags lead to; a size that is refused later keeps it quick. */
+TEST(flags_choose_the_arithmetic)
+{
+    static const struct {
+        const char *flag, *says;
+    } cases[] = {{"--quiet=false", "fp8, 8-bit attention"},
+                 {"--precision=int8", "int8, 8-bit attention"},
+                 {"--precision=bf16", "bf16, 16-bit attention"},
+                 {"--precision=fp32", "fp32, 32-bit attention"},
+                 {"--use_fp8", "fp8, 8-bit attention"},
+                 {"--no_use_fp8", "bf16, 16-bit attention"},
+                 {"--use_fp8=false", "bf16, 16-bit attention"},
+                 {"--no_use_sage_attention", "fp8, 16-bit attention"},
+                 {"--memory-efficient-attention", "fp8, 16-bit attention"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        program_run run;
+        test_parameters("%s", cases[i].flag);
+        program_skyreels(&run, "--model_path", MODEL, "--prompt", "x", "--height", "16", "--width", "16",
+                         "--num_frames", "1", "--inference_steps", "1", "--output", test_temp_path("x.y4m"),
+                         cases[i].flag, NULL);
+        CHECK(run.exit_code == 0 && says(run.err, cases[i].says));
+        program_free(&run);
+    }
 }
 
 TEST_MAIN

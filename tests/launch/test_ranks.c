@@ -18,8 +18,8 @@ static void render(program_run *run, int num_ranks, const char *precision, const
 
 TEST(one_two_and_three_ranks_give_the_same_bytes)
 {
-    static const char *const precisions[] = {"fp32", "bf16"};
-    for (size_t p = 0; p < 2; p++) {
+    static const char *const precisions[] = {"fp32", "bf16", "fp8", "int8"};
+    for (size_t p = 0; p < 4; p++) {
         const char *outputs[3];
         for (int ranks = 1; ranks <= 3; ranks++) {
             char name[64];
