@@ -1,167 +1,75 @@
 #include "options.h"
 
+#include "flags.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <string.h>
 
-typedef enum kind {
-    TEXT,
-    COUNT,
-    REAL,
-    SEED,
-    SWITCH,
-    CHOICE,
-    PRECISION,
-    TEXT_ENCODER,
-    RNG,
-    SCHEDULER,
-    RESOLUTION,
-    BACKEND
-} kind;
+/* ---- values of our own kinds ---- */
 
-typedef struct flag {
-    const char *name; /* with '_' */
-    kind kind;
-    size_t offset; /* into sky_options */
-    const char *value;
-    const char *help;
-} flag;
-
-#define AT(member) offsetof(sky_options, member)
-
-static const flag flags[] = {
-    {"model_path", TEXT, AT(settings.model_path), "FOLDER", "model in the original or the Diffusers layout (required)"},
-    {"prompt", TEXT, AT(settings.prompt), "TEXT", "what the video shows"},
-    {"prompt_file", TEXT, AT(prompt_file), "FILE", "the same, from a UTF-8 file"},
-    {"negative_prompt", TEXT, AT(settings.negative_prompt), "TEXT", "what to keep away from (the published default)"},
-    {"output", TEXT, AT(settings.output), "PATH", "x.mp4, x.y4m, or x/ for PNG files (named from prompt and seed)"},
-    {"resolution", RESOLUTION, 0, "540P|720P",
-     "544 x 960 or 720 x 1280 (540P, or 720P where the folder's name says so)"},
-    {"height", COUNT, AT(settings.height), "N", "instead of --resolution: a multiple of 16"},
-    {"width", COUNT, AT(settings.width), "N", "instead of --resolution: a multiple of 16"},
-    {"num_frames", COUNT, AT(settings.num_frames), "N", "4k + 1 (97, or 121 at 720P)"},
-    {"inference_steps", COUNT, AT(settings.inference_steps), "N", "denoising steps (30)"},
-    {"guidance_scale", REAL, AT(settings.guidance_scale), "X", "how closely to follow the prompt (6)"},
-    {"shift", REAL, AT(settings.shift), "X", "of the time grid towards noise (8)"},
-    {"fps", COUNT, AT(settings.fps), "N", "frames a second of the file (24)"},
-    {"seed", SEED, AT(settings.seed), "N", "of the noise (drawn and printed)"},
-    {"precision", PRECISION, AT(settings.precision), "fp8|int8|bf16|fp32", "arithmetic of the linear layers (fp8)"},
-    {"use_fp8", CHOICE, AT(use_fp8), NULL, "the same switch as --precision fp8, off: bf16 (on)"},
-    {"use_sage_attention", CHOICE, AT(use_sage_attention), NULL, "8-bit self-attention (on with fp8 and int8)"},
-    {"memory_efficient_attention", SWITCH, AT(memory_efficient_attention), NULL, "16-bit tiled attention instead"},
-    {"text_encoder", TEXT_ENCODER, AT(settings.text_encoder_fp8), "bf16|fp8", "storage of its weights (bf16)"},
-    {"rng", RNG, AT(settings.rng), "KIND", "whose noise a seed means: torch-cuda[:SMs], torch-cpu (torch-cuda:132)"},
-    {"scheduler", SCHEDULER, AT(settings.scheduler), "original|diffusers", "whose time grid (original)"},
-    {"backend", BACKEND, AT(backend), "cpu|ref", "fast, or the plain reference for checking (cpu)"},
-    {"threads", COUNT, AT(num_threads), "N", "of each rank (the cores it may use)"},
-    {"json", TEXT, AT(json_path), "FILE", "write settings, timings and memory there"},
-    {"quiet", SWITCH, AT(quiet), NULL, "say nothing but errors"},
-    {"print_tokens", SWITCH, AT(print_tokens), NULL, "print the prompt's token ids as a JSON list and end"},
-    {"help", SWITCH, AT(help), NULL, "this text"},
-    {"version", SWITCH, AT(version), NULL, "version, build and libraries"},
-};
-enum { NUM_FLAGS = sizeof flags / sizeof flags[0], NAME_BYTES = 64 };
-
-static void *at(sky_options *options, const flag *f)
-{
-    return (unsigned char *)options + f->offset;
-}
-
-/* ---- values ---- */
-
-static sky_status parse_count(const flag *f, const char *text, int64_t *out)
-{
-    char *end = NULL;
-    errno = 0;
-    const long long value = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value <= 0) {
-        return sky_fail(SKY_ERR_USAGE, "--%s %s: want a whole number above 0", f->name, text);
-    }
-    *out = value;
-    return SKY_OK;
-}
-
-static sky_status parse_real(const flag *f, const char *text, double *out)
-{
-    char *end = NULL;
-    errno = 0;
-    const double value = strtod(text, &end);
-    if (errno != 0 || end == text || *end != '\0') {
-        return sky_fail(SKY_ERR_USAGE, "--%s %s: want a number", f->name, text);
-    }
-    *out = value;
-    return SKY_OK;
-}
-
-static sky_status parse_seed(sky_options *options, const flag *f, const char *text)
+static sky_status parse_seed(void *options, const sky_flag *flag, const char *text)
 {
     char *end = NULL;
     errno = 0;
     const unsigned long long value = strtoull(text, &end, 10);
     if (errno != 0 || text[0] < '0' || text[0] > '9' || *end != '\0') {
-        return sky_fail(SKY_ERR_USAGE, "--%s %s: want a whole number from 0 to 2^64 - 1", f->name, text);
+        return sky_fail(SKY_ERR_USAGE, "--%s %s: want a whole number from 0 to 2^64 - 1", flag->name, text);
     }
-    *(uint64_t *)at(options, f) = value;
-    options->seed_given = true;
+    *(uint64_t *)sky_flag_place(options, flag) = value;
+    ((sky_options *)options)->seed_given = true;
     return SKY_OK;
 }
 
-/* Index of text among the choices; a later choice that is not offered yet is unknown, not misunderstood. */
-static sky_status parse_choice(const flag *f, const char *text, const char *const *choices, int num, int *out)
-{
-    for (int i = 0; i < num; i++) {
-        if (strcmp(text, choices[i]) == 0) {
-            *out = i;
-            return SKY_OK;
-        }
-    }
-    return sky_fail(SKY_ERR_USAGE, "--%s %s: want %s", f->name, text, f->value);
-}
-
-static sky_status parse_precision(sky_options *options, const flag *f, const char *text)
+static sky_status parse_precision(void *options, const sky_flag *flag, const char *text)
 {
     static const char *const names[] = {"fp8", "int8", "bf16", "fp32"};
     int choice = 0;
-    SKY_TRY(parse_choice(f, text, names, 4, &choice));
-    options->settings.precision = (sky_precision)choice;
-    options->precision_given = true;
+    SKY_TRY(sky_flag_find_choice(flag, text, names, 4, &choice));
+    *(sky_precision *)sky_flag_place(options, flag) = (sky_precision)choice;
+    ((sky_options *)options)->precision_given = true;
     return SKY_OK;
 }
 
-static sky_status parse_text_encoder(const flag *f, const char *text, bool *fp8)
+static sky_status parse_text_encoder(void *options, const sky_flag *flag, const char *text)
 {
     static const char *const names[] = {"bf16", "fp8"};
     int choice = 0;
-    SKY_TRY(parse_choice(f, text, names, 2, &choice));
-    *fp8 = choice == 1;
+    SKY_TRY(sky_flag_find_choice(flag, text, names, 2, &choice));
+    *(bool *)sky_flag_place(options, flag) = choice == 1;
     return SKY_OK;
 }
 
-static sky_status parse_scheduler(const flag *f, const char *text, sky_time_grid *out)
+static sky_status parse_rng(void *options, const sky_flag *flag, const char *text)
+{
+    return sky_fail_in(sky_rng_parse(text, sky_flag_place(options, flag)), "--%s", flag->name);
+}
+
+static sky_status parse_scheduler(void *options, const sky_flag *flag, const char *text)
 {
     static const char *const names[] = {"original", "diffusers"};
     int choice = 0;
-    SKY_TRY(parse_choice(f, text, names, 2, &choice));
-    *out = choice == 0 ? SKY_GRID_ORIGINAL : SKY_GRID_DIFFUSERS;
+    SKY_TRY(sky_flag_find_choice(flag, text, names, 2, &choice));
+    *(sky_time_grid *)sky_flag_place(options, flag) = choice == 0 ? SKY_GRID_ORIGINAL : SKY_GRID_DIFFUSERS;
     return SKY_OK;
 }
 
-static sky_status parse_backend(const flag *f, const char *text, const char **out)
+static sky_status parse_backend(void *options, const sky_flag *flag, const char *text)
 {
     static const char *const names[] = {"cpu", "ref"};
     int choice = 0;
-    SKY_TRY(parse_choice(f, text, names, 2, &choice));
-    *out = names[choice];
+    SKY_TRY(sky_flag_find_choice(flag, text, names, 2, &choice));
+    *(const char **)sky_flag_place(options, flag) = names[choice];
     return SKY_OK;
 }
 
-static sky_status parse_resolution(const flag *f, const char *text, sky_settings *settings)
+static sky_status parse_resolution(void *options, const sky_flag *flag, const char *text)
 {
     static const char *const names[] = {"540P", "720P"};
+    sky_settings *settings = &((sky_options *)options)->settings;
     int choice = 0;
-    SKY_TRY(parse_choice(f, text, names, 2, &choice));
+    SKY_TRY(sky_flag_find_choice(flag, text, names, 2, &choice));
     const int64_t height = choice == 0 ? 544 : 720;
     const int64_t width = choice == 0 ? 960 : 1280;
     if ((settings->height != 0 && settings->height != height) || (settings->width != 0 && settings->width != width)) {
@@ -172,136 +80,57 @@ static sky_status parse_resolution(const flag *f, const char *text, sky_settings
     return SKY_OK;
 }
 
-static sky_status parse_switch(const flag *f, const char *value, bool negated, bool *out)
+/* A switch that remembers whether it was given. */
+static sky_status parse_choice(void *options, const sky_flag *flag, const char *text)
 {
-    bool on = true;
-    if (value != NULL) {
-        if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0) {
-            return sky_fail(SKY_ERR_USAGE, "--%s=%s: want true or false", f->name, value);
-        }
-        on = strcmp(value, "true") == 0;
-    }
-    *out = on != negated;
-    return SKY_OK;
-}
-
-static sky_status parse_toggle(sky_options *options, const flag *f, const char *value, bool negated)
-{
+    sky_choice *choice = sky_flag_place(options, flag);
+    sky_flag as_switch = *flag;
     bool on = false;
-    SKY_TRY(parse_switch(f, value, negated, &on));
-    if (f->kind == CHOICE) {
-        *(sky_choice *)at(options, f) = on ? SKY_ON : SKY_OFF;
-    } else {
-        *(bool *)at(options, f) = on;
-    }
+    as_switch.offset = 0;
+    SKY_TRY(sky_flag_switch(&on, &as_switch, text));
+    *choice = on ? SKY_ON : SKY_OFF;
     return SKY_OK;
 }
 
-static bool is_toggle(const flag *f)
-{
-    return f->kind == SWITCH || f->kind == CHOICE;
-}
+/* ---- the flags ---- */
 
-static sky_status parse_value(sky_options *options, const flag *f, const char *text)
-{
-    switch (f->kind) {
-    case TEXT:
-        *(const char **)at(options, f) = text;
-        return SKY_OK;
-    case COUNT:
-        return parse_count(f, text, at(options, f));
-    case REAL:
-        return parse_real(f, text, at(options, f));
-    case SEED:
-        return parse_seed(options, f, text);
-    case PRECISION:
-        return parse_precision(options, f, text);
-    case TEXT_ENCODER:
-        return parse_text_encoder(f, text, at(options, f));
-    case RNG:
-        return sky_fail_in(sky_rng_parse(text, at(options, f)), "--%s", f->name);
-    case SCHEDULER:
-        return parse_scheduler(f, text, at(options, f));
-    case BACKEND:
-        return parse_backend(f, text, at(options, f));
-    case RESOLUTION:
-        return parse_resolution(f, text, &options->settings);
-    case SWITCH:
-    case CHOICE:
-        break;
-    }
-    return sky_fail(SKY_ERR_INTERNAL, "--%s has no parser", f->name);
-}
+#define AT(member) offsetof(sky_options, member)
 
-/* ---- names ---- */
-
-/* Levenshtein distance, for "did you mean". */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[NAME_BYTES + 1];
-    const size_t len_b = strlen(b);
-    for (size_t j = 0; j <= len_b; j++) {
-        row[j] = j;
-    }
-    for (size_t i = 1; a[i - 1] != '\0'; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= len_b; j++) {
-            const size_t substitute = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            size_t best = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
-            row[j] = best < substitute ? best : substitute;
-        }
-    }
-    return row[len_b];
-}
-
-static sky_status unknown_flag(const char *name)
-{
-    const flag *nearest = NULL;
-    size_t least = 4; /* farther than that is a guess */
-    for (int i = 0; i < NUM_FLAGS; i++) {
-        const size_t d = distance(name, flags[i].name);
-        if (d < least) {
-            least = d;
-            nearest = &flags[i];
-        }
-    }
-    if (nearest != NULL) {
-        return sky_fail(SKY_ERR_USAGE, "unknown flag --%s; did you mean --%s?", name, nearest->name);
-    }
-    return sky_fail(SKY_ERR_USAGE, "unknown flag --%s; --help lists them", name);
-}
-
-static const flag *find_flag(const char *name)
-{
-    for (int i = 0; i < NUM_FLAGS; i++) {
-        if (strcmp(flags[i].name, name) == 0) {
-            return &flags[i];
-        }
-    }
-    return NULL;
-}
-
-/* Takes the argument "--name" or "--name=value" apart; '-' in the name becomes '_'. */
-static sky_status split(const char *argument, char name[NAME_BYTES], const char **value)
-{
-    if (strncmp(argument, "--", 2) != 0 || argument[2] == '\0') {
-        return sky_fail(SKY_ERR_USAGE,
-                        "\"%.80s\" is not a flag; flags begin with --, and text with spaces needs quotes", argument);
-    }
-    const char *equals = strchr(argument, '=');
-    const size_t len = equals != NULL ? (size_t)(equals - argument) - 2 : strlen(argument) - 2;
-    if (len >= NAME_BYTES) {
-        return sky_fail(SKY_ERR_USAGE, "unknown flag %.80s...", argument);
-    }
-    for (size_t i = 0; i < len; i++) {
-        name[i] = argument[2 + i] == '-' ? '_' : argument[2 + i];
-    }
-    name[len] = '\0';
-    *value = equals != NULL ? equals + 1 : NULL;
-    return SKY_OK;
-}
+static const sky_flag flags[] = {
+    {"model_path", sky_flag_text, AT(settings.model_path), "FOLDER",
+     "model as published (original, Diffusers) or converted"},
+    {"prompt", sky_flag_text, AT(settings.prompt), "TEXT", "what the video shows"},
+    {"prompt_file", sky_flag_text, AT(prompt_file), "FILE", "the same, from a UTF-8 file"},
+    {"negative_prompt", sky_flag_text, AT(settings.negative_prompt), "TEXT",
+     "what to keep away from (the published default)"},
+    {"output", sky_flag_text, AT(settings.output), "PATH", "x.mp4, x.y4m, or x/ for PNG files (from prompt and seed)"},
+    {"resolution", parse_resolution, 0, "540P|720P", "544 x 960 or 720 x 1280 (540P, or as the folder is named)"},
+    {"height", sky_flag_count, AT(settings.height), "N", "instead of --resolution: a multiple of 16"},
+    {"width", sky_flag_count, AT(settings.width), "N", "instead of --resolution: a multiple of 16"},
+    {"num_frames", sky_flag_count, AT(settings.num_frames), "N", "4k + 1 (97, or 121 at 720P)"},
+    {"inference_steps", sky_flag_count, AT(settings.inference_steps), "N", "denoising steps (30)"},
+    {"guidance_scale", sky_flag_real, AT(settings.guidance_scale), "X", "how closely to follow the prompt (6)"},
+    {"shift", sky_flag_real, AT(settings.shift), "X", "of the time grid towards noise (8)"},
+    {"fps", sky_flag_count, AT(settings.fps), "N", "frames a second of the file (24)"},
+    {"seed", parse_seed, AT(settings.seed), "N", "of the noise (drawn and printed)"},
+    {"precision", parse_precision, AT(settings.precision), "fp8|int8|bf16|fp32",
+     "arithmetic of the linear layers (fp8)"},
+    {"use_fp8", parse_choice, AT(use_fp8), NULL, "FP8 linear layers; off: bf16 (on)"},
+    {"use_sage_attention", parse_choice, AT(use_sage_attention), NULL, "8-bit self-attention (on with fp8 and int8)"},
+    {"memory_efficient_attention", sky_flag_switch, AT(memory_efficient_attention), NULL,
+     "16-bit tiled attention instead"},
+    {"text_encoder", parse_text_encoder, AT(settings.text_encoder_fp8), "bf16|fp8", "storage of its weights (bf16)"},
+    {"rng", parse_rng, AT(settings.rng), "KIND", "whose noise: torch-cuda[:SMs], torch-cpu (torch-cuda:132)"},
+    {"scheduler", parse_scheduler, AT(settings.scheduler), "original|diffusers", "whose time grid (original)"},
+    {"backend", parse_backend, AT(backend), "cpu|ref", "fast, or the plain reference for checking (cpu)"},
+    {"threads", sky_flag_count, AT(num_threads), "N", "of each rank (the cores it may use)"},
+    {"json", sky_flag_text, AT(json_path), "FILE", "write settings, timings and memory there"},
+    {"quiet", sky_flag_switch, AT(quiet), NULL, "say nothing but errors"},
+    {"print_tokens", sky_flag_switch, AT(print_tokens), NULL, "print the prompt's token ids as a JSON list and end"},
+    {"help", sky_flag_switch, AT(help), NULL, "this text"},
+    {"version", sky_flag_switch, AT(version), NULL, "version, build and libraries"},
+};
+enum { NUM_FLAGS = sizeof flags / sizeof flags[0] };
 
 /* Several flags decide about the arithmetic: --precision, and the published fork's switches. */
 static sky_status settle_arithmetic(sky_options *o)
@@ -329,31 +158,7 @@ static sky_status settle_arithmetic(sky_options *o)
 sky_status sky_options_parse(int argc, char **argv, sky_options *out)
 {
     *out = (sky_options){.settings = sky_settings_default(), .backend = "cpu"};
-    for (int i = 1; i < argc; i++) {
-        char name[NAME_BYTES];
-        const char *value = NULL;
-        if (strcmp(argv[i], "-h") == 0) {
-            out->help = true;
-            continue;
-        }
-        SKY_TRY(split(argv[i], name, &value));
-        const flag *f = find_flag(name);
-        const bool negated = f == NULL && strncmp(name, "no_", 3) == 0;
-        if (negated) {
-            f = find_flag(name + 3);
-        }
-        if (f == NULL || (negated && !is_toggle(f))) {
-            return unknown_flag(name);
-        }
-        if (is_toggle(f)) {
-            SKY_TRY(parse_toggle(out, f, value, negated));
-            continue;
-        }
-        if (value == NULL && ++i == argc) {
-            return sky_fail(SKY_ERR_USAGE, "--%s: its value is missing (%s)", f->name, f->value);
-        }
-        SKY_TRY(parse_value(out, f, value != NULL ? value : argv[i]));
-    }
+    SKY_TRY(sky_flags_parse(flags, NUM_FLAGS, argc, argv, out));
     return settle_arithmetic(out);
 }
 
@@ -364,11 +169,7 @@ void sky_options_print_help(FILE *to)
           "    mpirun -np 2 skyreels-mpi --model_path FOLDER --prompt TEXT [flags]\n\n"
           "With two ranks each computes one of the two guidance passes; the video is the same, byte for byte.\n\n",
           to);
-    for (int i = 0; i < NUM_FLAGS; i++) {
-        char left[NAME_BYTES];
-        snprintf(left, sizeof left, "--%s %s", flags[i].name, flags[i].value != NULL ? flags[i].value : "");
-        fprintf(to, "  %-34s %s\n", left, flags[i].help);
-    }
+    sky_flags_print(flags, NUM_FLAGS, to);
     fputs(
         "\nFlags may be written with - or _, values after a space or =. Switches take =true, =false and a --no_ form.\n"
         "Exit codes: 0 done, 64 usage, 65 model file refused, 70 internal, 71 device, 74 reading or writing failed,\n"
