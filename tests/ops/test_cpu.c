@@ -323,6 +323,25 @@ TEST(vectors_round_to_e4m3_as_base_does)
     }
 }
 
+/* Beyond this head_dim f32 no longer sums the products of queries and keys exactly. */
+TEST(cpu_attention_8bit_refuses_inexact_scores)
+{
+    rig r;
+    CHECK(rig_open(&r, &variants[0], 0, RIG_ARENA_BYTES));
+    for (int64_t dim = 1024; dim <= 1025; dim++) {
+        const sky_attention_8bit_args args = {.y = RIG_OUTPUT(&r, SKY_F32, 1, 1, dim),
+                                              .q = RIG_INPUT(&r, SKY_I8, 1, 1, 1, dim),
+                                              .q_scale = RIG_INPUT(&r, SKY_F32, 2, 1, 1),
+                                              .k = RIG_INPUT(&r, SKY_I8, 3, 1, 1, dim),
+                                              .k_scale = RIG_INPUT(&r, SKY_F32, 4, 1, 1),
+                                              .v = RIG_INPUT(&r, SKY_F8_E4M3, 5, 1, 1, dim),
+                                              .v_scale = RIG_INPUT(&r, SKY_F32, 6, 1, dim),
+                                              .softmax_scale = 1.0F};
+        EXPECT(sky_attention_8bit(&r.ctx, &args) == (dim > 1024 ? SKY_ERR_UNSUPPORTED : SKY_OK));
+    }
+    rig_close(&r);
+}
+
 TEST(cpu_device_refuses_what_it_cannot_be)
 {
     void *device = NULL;

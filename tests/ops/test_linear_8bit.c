@@ -104,14 +104,13 @@ TEST(linear_8bit_sums_i8_exactly)
     SKY_ASSERT(codes != NULL && x != NULL);
     for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
         const int64_t len = lens[i];
-        memset(x, 127, (size_t)len);        /* row 0: all 127 */
-        memset(x + len, -128, (size_t)len); /* row 1: a code that nothing here makes */
-        memset(codes, 127, (size_t)(COLS * len));
-        memset(codes + len, -128, (size_t)len);
-        for (int64_t k = 1; k < len; k += 2) { /* column 2: nearly nothing is left, 127 too few and one too many */
-            codes[2 * len + k] = -127;
+        for (int64_t k = 0; k < len; k++) {
+            x[k] = (int8_t)(127 - k * k % 11);
+            x[len + k] = -128; /* a code that nothing here makes */
+            codes[k] = 127;
+            codes[len + k] = -128;
+            codes[2 * len + k] = k < len / 2 ? 127 : -127; /* up, and down again to nearly nothing */
         }
-        codes[2 * len + len / 2] = 1;
         int64_t want[ROWS][COLS] = {0};
         for (int64_t k = 0; k < len; k++) {
             for (int m = 0; m < ROWS; m++) {
@@ -144,6 +143,54 @@ TEST(linear_8bit_sums_i8_exactly)
     }
     free(codes);
     free(x);
+}
+
+/* Row or column n holds code n and nothing else, the other side ones. NaN shows in its row or column only. */
+static void check_codes(const test_backend *which, sky_dtype dtype, bool in_x)
+{
+    enum { CODES = 256, OTHERS = 70, LEN = 19 };
+    static uint8_t codes[CODES * LEN];
+    static float ones[OTHERS * LEN];
+    static float scale[CODES];
+    rig r;
+    CHECK(rig_open(&r, which, 0, RIG_ARENA_BYTES));
+    memset(codes, 0, sizeof codes);
+    for (int i = 0; i < CODES; i++) {
+        codes[i * LEN + i % LEN] = (uint8_t)i;
+        scale[i] = 1.0F;
+    }
+    for (int i = 0; i < OTHERS * LEN; i++) {
+        ones[i] = 1.0F;
+    }
+    const sky_tensor all = RIG_BYTES(&r, dtype, codes, CODES, LEN);
+    const sky_tensor others = RIG_VALUES(&r, dtype, ones, OTHERS, LEN);
+    const int64_t rows = in_x ? CODES : OTHERS;
+    const int64_t cols = in_x ? OTHERS : CODES;
+    const sky_linear_8bit_args args = {.y = RIG_OUTPUT(&r, SKY_F32, rows, cols),
+                                       .x = in_x ? all : others,
+                                       .x_scale = RIG_VALUES(&r, SKY_F32, scale, rows),
+                                       .weight = in_x ? others : all,
+                                       .weight_scale = RIG_VALUES(&r, SKY_F32, scale, cols)};
+    EXPECT(sky_linear_8bit(&r.ctx, &args) == SKY_OK);
+    float *y = rig_read(&r, &args.y);
+    for (int i = 0; i < CODES * OTHERS && !test_failed(); i++) {
+        const int code = in_x ? i / OTHERS : i % CODES;
+        const float want = dtype == SKY_I8 ? (float)(int8_t)code : sky_e4m3_to_f32((uint8_t)code);
+        test_parameters("%s %s, code 0x%02x in %s: got %g, want %g", which->name, sky_dtype_name(dtype), code,
+                        in_x ? "x" : "weight", (double)y[i], (double)want);
+        EXPECT(isnan(want) ? isnan(y[i]) : y[i] == want);
+    }
+    free(y);
+    rig_close(&r);
+}
+
+TEST(linear_8bit_knows_every_code)
+{
+    for (int b = 0; b < test_num_backends(); b++) {
+        for (int kind = 0; kind < 4; kind++) {
+            check_codes(test_backend_at(b), kind & 1 ? SKY_I8 : SKY_F8_E4M3, (kind & 2) != 0);
+        }
+    }
 }
 
 /* The scales multiply each other first; the bias comes after and before the one rounding of the result. */
