@@ -34,7 +34,7 @@ void sky_quantize_host_rows(sky_dtype format, int64_t rows, int64_t cols, const 
         const float *from = x + r * cols;
         uint8_t *to = codes + r * cols;
         const float amax = row_amax(from, cols);
-        const float factor = most / amax;
+        const float factor = 1.0F / amax * most; /* as ops/quantize_rows.h says: two roundings */
         scale[r] = amax / most;
         if (format == SKY_F8_E4M3) {
             for (int64_t c = 0; c < cols; c++) {
