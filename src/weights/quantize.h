@@ -6,8 +6,8 @@
  *     i8          codes[r, c] = rint(w[r, c] * (127 / amax[r]))      scale[r] = amax[r] / 127
  *
  * in f32, to nearest even, e4m3 saturating, 448 / amax being (1 / amax) * 448: what ops/quantize_rows.h says, from the
- * published values. skyreels-convert and
- * the weight store (which quantises a published checkpoint as it loads it) both call this, so their bytes are the same.
+ * published values. skyreels-convert and the weight store (which quantises a published checkpoint as it loads it) both call
+ * this, so their bytes are the same.
  */
 #ifndef SKY_WEIGHTS_QUANTIZE_H
 #define SKY_WEIGHTS_QUANTIZE_H

@@ -154,10 +154,12 @@ TEST(fp32_videos_equal_the_published_pipeline)
         test_parameters("video %s", videos[i]);
         CHECK_OK(render_on_cpu(2, &settings, &s));
         /* Errors grow on the way: what is exact per module is 1e-5 after a step and 1e-3 at the end. */
-        CHECK(compare_latents(videos[i], "noise", s.latents[0], 1e-6));
-        CHECK(compare_latents(videos[i], "latents_step_1", s.latents[1], 1e-5));
-        CHECK(compare_latents(videos[i], "latents_step_10", s.latents[10], 1e-3));
-        CHECK(compare_latents(videos[i], "latents", s.latents[20], 1e-3));
+        if (i == 0) { /* the repository has the latents of one video, to stay small */
+            CHECK(compare_latents(videos[i], "noise", s.latents[0], 1e-6));
+            CHECK(compare_latents(videos[i], "latents_step_1", s.latents[1], 1e-5));
+            CHECK(compare_latents(videos[i], "latents_step_10", s.latents[10], 1e-3));
+            CHECK(compare_latents(videos[i], "latents", s.latents[20], 1e-3));
+        }
         const double psnr = golden_psnr(videos[i], &s);
         test_parameters("video %s: %.2f dB", videos[i], psnr);
         fprintf(stderr, "fp32 video %s: %.2f dB\n", videos[i], psnr);

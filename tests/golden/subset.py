@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Thins and repacks the golden files, so that the repository stays small: subset.py FULL_FOLDER OUT_FOLDER.
 
-rng_cuda.h5: draws of 16 x 9 x 12 x 20 values keep their first 1,024 and every 37th value instead of all.
+rng_cuda.h5: draws of 16 x 9 x 12 x 20 values keep their first 1,024 and every 37th value instead of all, larger ones the
+first 1,024 of 4,096.
+t2v.h5: noise and latents of the first video only; the frames of all.
+quant.h5: without whole forwards (they are judged by their error against dit.h5) and exact attention (the test computes it).
 dit.h5: what happens inside block 0 (block_0_...) keeps every third token, so `tokens_kept` is 3 there.
 All of them: the compact object headers of HDF5 1.10, best compression.
 """
@@ -16,9 +19,17 @@ for file in sorted(os.listdir(full)):
     with h5py.File(f"{full}/{file}") as source, h5py.File(f"{out}/{file}", "w", libver=("v110", "v110")) as target:
         def visit(name, item):
             if isinstance(item, h5py.Group):
+                if file == "quant.h5" and name.startswith("forward"):
+                    return
                 copy = [target.require_group(name)]
             else:
                 values, parts, attrs = item[()], [], {}
+                if file == "t2v.h5" and name[0] in "12" and not name.endswith("/frames"):
+                    return
+                if file == "quant.h5" and (name.startswith("forward/") or name == "attention/exact"):
+                    return
+                if file == "rng_cuda.h5" and name.endswith("/first"):
+                    values = values[:1024]
                 if file == "rng_cuda.h5" and name.endswith("/all") and item.size > 10000:
                     parts = [(name[:-3] + "first", values[:1024]), (name[:-3] + "every_37", values[::37])]
                 elif file == "dit.h5" and "/block_0_" in name:
