@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -213,7 +214,7 @@ static bool create_file(sky_shard_writer *w, sky_dtype codes)
     if (access >= 0 && creation >= 0 && properties >= 0 &&
         H5Pset_alignment(access, ALIGNMENT_BYTES, ALIGNMENT_BYTES) >= 0 &&
         H5Pset_meta_block_size(access, METADATA_BLOCK_BYTES) >= 0 && H5Pset_obj_track_times(creation, false) >= 0) {
-        w->file = H5Fcreate(w->path, H5F_ACC_EXCL, creation, access);
+        w->file = H5Fcreate(w->path, H5F_ACC_TRUNC, creation, access); /* the empty one that we have made */
         ok = w->file >= 0 && put_text(w->file, "format", "skyreels-mpi weights", sizeof "skyreels-mpi weights") &&
              put_number(w->file, "version", SKY_MANIFEST_VERSION) &&
              put_text(w->file, "precision", sky_codes_name(codes), strlen(sky_codes_name(codes)) + 1);
@@ -246,33 +247,67 @@ static sky_status io_fail(const char *action)
 }
 
 /*
- * Takes the disk space of the whole file now: a full disk is found before the work, and HDF5, which does not stand it well,
- * never meets one. File systems that cannot reserve find out while writing.
+ * Takes the disk space of the first `bytes` now: a full disk is found before the work, and HDF5, which does not stand it
+ * well (after a failed write it neither closes a file nor ends quietly), never meets one. File systems that cannot reserve
+ * find out while writing.
  */
-static sky_status reserve(const sky_shard_writer *w)
+static sky_status reserve(const sky_shard_writer *w, uint64_t bytes)
 {
-    uint64_t end = METADATA_BLOCK_BYTES;
-    for (int64_t i = 0; i < w->count; i++) {
-        const uint64_t tensor_end = w->tensors[i].offset_bytes + w->tensors[i].len_bytes;
-        end = tensor_end > end ? tensor_end : end;
-    }
     int result;
     do {
-        result = fallocate(w->fd, 0, 0, (off_t)(end + METADATA_BLOCK_BYTES));
+        result = fallocate(w->fd, 0, 0, (off_t)bytes);
     } while (result != 0 && errno == EINTR);
     if (result == 0 || errno == EOPNOTSUPP || errno == ENOSYS) {
         return SKY_OK;
     }
     char action[96];
-    snprintf(action, sizeof action, "reserving %" PRIu64 " MB", (end >> 20) + 1);
+    snprintf(action, sizeof action, "reserving %" PRIu64 " MB", (bytes >> 20) + 1);
     return io_fail(action);
+}
+
+/* Before HDF5 has laid the file out: what it will take at most. */
+static sky_status reserve_roughly(const sky_shard_writer *w)
+{
+    uint64_t bytes = 2 * METADATA_BLOCK_BYTES;
+    for (int64_t i = 0; i < w->count; i++) {
+        bytes += w->tensors[i].len_bytes + 2 * (uint64_t)ALIGNMENT_BYTES;
+    }
+    return reserve(w, bytes);
+}
+
+/* And afterwards, as H5Fcreate() empties the file again. */
+static sky_status reserve_all(const sky_shard_writer *w)
+{
+    uint64_t end = 0;
+    for (int64_t i = 0; i < w->count; i++) {
+        const uint64_t tensor_end = w->tensors[i].offset_bytes + w->tensors[i].len_bytes;
+        end = tensor_end > end ? tensor_end : end;
+    }
+    return reserve(w, end + 2 * METADATA_BLOCK_BYTES);
+}
+
+static sky_status lay_out(sky_shard_writer *w, sky_dtype codes)
+{
+    shard_quiet quiet;
+    sky_status st = SKY_OK;
+    w->fd = open(w->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (w->fd < 0) {
+        return io_fail("cannot create the file");
+    }
+    SKY_TRY(reserve_roughly(w));
+    shard_quiet_begin(&quiet);
+    if (!create_file(w, codes)) {
+        st = shard_h5_fail(SKY_ERR_IO, "creating the file");
+    }
+    shard_quiet_end(&quiet);
+    SKY_TRY(st);
+    return reserve_all(w);
 }
 
 sky_status sky_shard_create(const char *path, sky_dtype codes, sky_manifest_tensor *tensors, int64_t count,
                             sky_shard_writer **out)
 {
     sky_status st = SKY_OK;
-    shard_quiet quiet;
     sky_shard_writer *w = calloc(1, sizeof *w);
     if (w == NULL) {
         return sky_fail(SKY_ERR_NOMEM, "no memory for a shard");
@@ -284,24 +319,14 @@ sky_status sky_shard_create(const char *path, sky_dtype codes, sky_manifest_tens
         st = sky_fail(SKY_ERR_NOMEM, "no memory for a shard");
         goto done;
     }
-    shard_quiet_begin(&quiet);
-    if (!create_file(w, codes)) {
-        st = shard_h5_fail(SKY_ERR_IO, "creating the file");
-    }
-    shard_quiet_end(&quiet);
-    if (st == SKY_OK) {
-        w->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-        st = w->fd >= 0 ? reserve(w) : io_fail("opening it");
-    }
     for (int64_t i = 0; i < count; i++) {
         tensors[i].crc32 = 0;
     }
+    SKY_TRY_GOTO(lay_out(w, codes));
+    *out = w;
+    w = NULL;
 done:
-    if (st == SKY_OK) {
-        *out = w;
-    } else {
-        sky_shard_destroy(&w);
-    }
+    sky_shard_destroy(&w);
     return sky_fail_in(st, "%s", path);
 }
 
@@ -373,10 +398,10 @@ static sky_status close_file(sky_shard_writer *w)
     shard_quiet quiet;
     sky_status st = SKY_OK;
     shard_quiet_begin(&quiet);
-    bool ok = put_checksums(w);
-    ok = H5Fclose(w->file) >= 0 && ok; /* also cuts what was reserved too much */
-    w->file = H5I_INVALID_HID;
-    if (!ok) {
+    /* Closing also cuts what was reserved too much. Where it fails the file is still open, for sky_shard_destroy(). */
+    if (put_checksums(w) && H5Fclose(w->file) >= 0) {
+        w->file = H5I_INVALID_HID;
+    } else {
         st = shard_h5_fail(SKY_ERR_IO, "completing the file");
     }
     shard_quiet_end(&quiet);
@@ -404,6 +429,24 @@ sky_status sky_shard_finish(sky_shard_writer *writer, sky_manifest_shard *shard)
     return sky_fail_in(finish(writer, shard), "%s", writer->path);
 }
 
+/*
+ * Closes a file that is given up. HDF5 must be able to write what it still holds, or it never lets go of the file (and
+ * says so at the program's end); on a full disk it cannot. So its descriptor is made one of memory first.
+ */
+static void abandon_file(hid_t file)
+{
+    shard_quiet quiet;
+    int *descriptor = NULL;
+    shard_quiet_begin(&quiet);
+    int memory = memfd_create("shard", MFD_CLOEXEC);
+    if (memory >= 0 && H5Fget_vfd_handle(file, H5P_DEFAULT, (void **)&descriptor) >= 0) {
+        (void)dup3(memory, *descriptor, O_CLOEXEC);
+    }
+    sky_file_close(&memory);
+    (void)H5Fclose(file);
+    shard_quiet_end(&quiet);
+}
+
 void sky_shard_destroy(sky_shard_writer **writer)
 {
     sky_shard_writer *w = *writer;
@@ -411,13 +454,7 @@ void sky_shard_destroy(sky_shard_writer **writer)
         return;
     }
     if (w->file >= 0) {
-        shard_quiet quiet;
-        shard_quiet_begin(&quiet);
-        if (w->fd >= 0 && ftruncate(w->fd, 0) != 0) {
-            /* Nothing lost: it only makes room on a full disk for what HDF5 writes while it closes. */
-        }
-        (void)H5Fclose(w->file);
-        shard_quiet_end(&quiet);
+        abandon_file(w->file);
     }
     sky_file_close(&w->fd);
     free(w->written_bytes);
