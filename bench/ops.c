@@ -349,6 +349,17 @@ static int64_t changed_by_rows(bench *b, operation whole, int64_t rows)
     return changed;
 }
 
+/* FNV-1a of the result: does another --isa, --threads or OPENBLAS_CORETYPE give the same bytes? */
+static unsigned long long fingerprint(bench *b, operation op)
+{
+    check(op.run(&b->ctx, &op));
+    uint64_t hash = 0xcbf29ce484222325U;
+    for (size_t i = 0; i < sky_tensor_bytes(&op.y); i++) {
+        hash = (hash ^ ((const unsigned char *)op.y.data)[i]) * 0x100000001b3U;
+    }
+    return hash;
+}
+
 /* A cut between pieces of linear's contract, and one elsewhere. */
 static void report_changes(bench *b)
 {
@@ -361,6 +372,8 @@ static void report_changes(bench *b)
                (long long)rows, (long long)changed_by_rows(b, ours, rows), (long long)changed_by_rows(b, sgemm, rows),
                (long long)changed_by_rows(b, pieces, rows));
     }
+    printf("fingerprints: linear %016llx, sgemm %016llx, sgemm/128 %016llx\n", fingerprint(b, ours),
+           fingerprint(b, sgemm), fingerprint(b, pieces));
     sky_arena_release(b->ctx.arena, mark);
 }
 
