@@ -6,7 +6,12 @@
  * Each op first has to agree with the reference on a small case. Then every row runs for at least the time given and
  * reports the median and the best; rates are the best's, flops and bytes by the formulas of docs/performance.md. The share
  * is of the best that one large f32 product reached on the same threads (for GB/s: that a copy of 128 MiB on one thread).
+ *
+ * Where OpenBLAS is installed, its product follows each f32 linear: in one call ("sgemm"), and in pieces of 128 rows
+ * ("sgemm/128"), which is what the contract of linear would ask of it. Neither adds a bias, ours does.
  */
+#include "blas.h"
+
 #include "ops/backend.h"
 #include "ops/cpu/cpu.h"
 #include "ops/ref/ref.h"
@@ -71,6 +76,7 @@ typedef struct operation {
     double flops; /* or 0, and then bytes */
     double bytes;
     sky_status (*run)(sky_ctx *ctx, const struct operation *op);
+    sky_status (*reference)(sky_ctx *ctx, const struct operation *op); /* where it is not run with another backend */
     union {
         sky_linear_args linear;
         sky_attention_args attention;
@@ -116,6 +122,30 @@ static operation attention(bench *b, sky_dtype dtype, int64_t queries, int64_t k
                                              .k = FILLED(b, dtype, keys, heads, dim),
                                              .v = FILLED(b, dtype, keys, heads, dim),
                                              .softmax_scale = 1.0F / sqrtf((float)dim)};
+    return op;
+}
+
+static sky_status run_sgemm(sky_ctx *ctx, const operation *op)
+{
+    (void)ctx;
+    bench_blas_linear(&op->args.linear, op->y.shape[0]);
+    return SKY_OK;
+}
+
+static sky_status run_sgemm_pieces(sky_ctx *ctx, const operation *op)
+{
+    (void)ctx;
+    bench_blas_linear(&op->args.linear, SKY_LINEAR_PIECE_ROWS);
+    return SKY_OK;
+}
+
+static operation linear_by_blas(bench *b, int64_t m, int64_t n, int64_t k, bool pieces)
+{
+    operation op = linear(b, SKY_F32, m, n, k);
+    op.name = pieces ? "sgemm/128" : "sgemm";
+    op.run = pieces ? run_sgemm_pieces : run_sgemm;
+    op.reference = run_linear;
+    op.args.linear.bias = (sky_tensor){0};
     return op;
 }
 
@@ -217,7 +247,7 @@ static void verify(bench *b, operation op)
     check(sky_arena_tensor(b->ctx.arena, &want));
     check(sky_arena_tensor(b->ctx.arena, &start));
     memcpy(start.data, op.y.data, bytes);
-    check(op.run(&slow, &op));
+    check(op.reference != NULL ? op.reference(&slow, &op) : op.run(&slow, &op));
     memcpy(want.data, op.y.data, bytes);
     memcpy(op.y.data, start.data, bytes);
     b->ctx = fast;
@@ -290,9 +320,70 @@ static void report(bench *b, const operation *op, const char *shape)
         }                                                            \
     } while (0)
 
+static void linear_rows(bench *b, sky_dtype dtype, int64_t m, int64_t n, int64_t k)
+{
+    char shape[64];
+    snprintf(shape, sizeof shape, "%lld x %lld x %lld", (long long)m, (long long)n, (long long)k);
+    ROW(b, shape, linear(b, dtype, m, n, k));
+    if (dtype == SKY_F32 && bench_blas_name() != NULL) {
+        ROW(b, shape, linear_by_blas(b, m, n, k, false));
+        ROW(b, shape, linear_by_blas(b, m, n, k, true));
+    }
+}
+
+/* Computes all rows at once and the first ones alone: how many elements of these come out otherwise? */
+static int64_t changed_by_rows(bench *b, operation whole, int64_t rows)
+{
+    const size_t mark = sky_arena_mark(b->ctx.arena);
+    operation part = whole;
+    part.y = FILLED(b, SKY_F32, rows, whole.y.shape[1]);
+    part.args.linear.y = part.y;
+    part.args.linear.x.shape[0] = rows;
+    check(whole.run(&b->ctx, &whole));
+    check(part.run(&b->ctx, &part));
+    int64_t changed = 0;
+    for (int64_t i = 0; i < sky_tensor_len(&part.y); i++) {
+        changed += memcmp((const float *)part.y.data + i, (const float *)whole.y.data + i, sizeof(float)) != 0;
+    }
+    sky_arena_release(b->ctx.arena, mark);
+    return changed;
+}
+
+/* FNV-1a of the result: does another --isa, --threads or OPENBLAS_CORETYPE give the same bytes? */
+static unsigned long long fingerprint(bench *b, operation op)
+{
+    check(op.run(&b->ctx, &op));
+    uint64_t hash = 0xcbf29ce484222325U;
+    for (size_t i = 0; i < sky_tensor_bytes(&op.y); i++) {
+        hash = (hash ^ ((const unsigned char *)op.y.data)[i]) * 0x100000001b3U;
+    }
+    return hash;
+}
+
+/* A cut between pieces of linear's contract, and one elsewhere. */
+static void report_changes(bench *b)
+{
+    const size_t mark = sky_arena_mark(b->ctx.arena);
+    const operation ours = linear(b, SKY_F32, 540, 256, 768);
+    const operation sgemm = linear_by_blas(b, 540, 256, 768, false);
+    const operation pieces = linear_by_blas(b, 540, 256, 768, true);
+    for (int64_t rows = 512; rows <= 527; rows += 15) {
+        printf("%lld rows of 540 x 256 x 768 alone, elements changed: linear %lld, sgemm %lld, sgemm/128 %lld\n",
+               (long long)rows, (long long)changed_by_rows(b, ours, rows), (long long)changed_by_rows(b, sgemm, rows),
+               (long long)changed_by_rows(b, pieces, rows));
+    }
+    printf("fingerprints: linear %016llx, sgemm %016llx, sgemm/128 %016llx\n", fingerprint(b, ours),
+           fingerprint(b, sgemm), fingerprint(b, pieces));
+    sky_arena_release(b->ctx.arena, mark);
+}
+
 static void verify_all(bench *b)
 {
     const size_t mark = sky_arena_mark(b->ctx.arena);
+    if (bench_blas_name() != NULL) {
+        verify(b, linear_by_blas(b, 131, 70, 300, false));
+        verify(b, linear_by_blas(b, 131, 70, 300, true));
+    }
     for (int i = 0; i < 2; i++) {
         const sky_dtype dtype = i == 0 ? SKY_F32 : SKY_BF16;
         verify(b, linear(b, dtype, 131, 70, 300));
@@ -334,10 +425,10 @@ static void measure_peaks(bench *b)
 /* dim 256, ffn_dim 768, 4 heads, 540 tokens; VAE of width 16 at 96 x 160 pixels. */
 static void small_model(bench *b, sky_dtype dtype)
 {
-    ROW(b, "540 x 256 x 256", linear(b, dtype, 540, 256, 256));
-    ROW(b, "540 x 768 x 256", linear(b, dtype, 540, 768, 256));
-    ROW(b, "540 x 256 x 768", linear(b, dtype, 540, 256, 768));
-    ROW(b, "1 x 1536 x 256", linear(b, dtype, 1, 1536, 256));
+    linear_rows(b, dtype, 540, 256, 256);
+    linear_rows(b, dtype, 540, 768, 256);
+    linear_rows(b, dtype, 540, 256, 768);
+    linear_rows(b, dtype, 1, 1536, 256);
     ROW(b, "540 x 540, 4 heads of 64", attention(b, dtype, 540, 540, 4, 64));
     ROW(b, "540 x 64, 4 heads of 64", attention(b, dtype, 540, 64, 4, 64));
     ROW(b, "240 x 240, 1 head of 64", attention(b, dtype, 240, 240, 1, 64));
@@ -359,10 +450,10 @@ static void small_model(bench *b, sky_dtype dtype)
 /* A slice of the 14B model: dim 5120, ffn_dim 13824; VAE of width 96. */
 static void large_model(bench *b, sky_dtype dtype)
 {
-    ROW(b, "128 x 5120 x 5120", linear(b, dtype, 128, 5120, 5120));
-    ROW(b, "1024 x 5120 x 5120", linear(b, dtype, 1024, 5120, 5120));
-    ROW(b, "1024 x 13824 x 5120", linear(b, dtype, 1024, 13824, 5120));
-    ROW(b, "1024 x 5120 x 13824", linear(b, dtype, 1024, 5120, 13824));
+    linear_rows(b, dtype, 128, 5120, 5120);
+    linear_rows(b, dtype, 1024, 5120, 5120);
+    linear_rows(b, dtype, 1024, 13824, 5120);
+    linear_rows(b, dtype, 1024, 5120, 13824);
     ROW(b, "1024 x 4096, 2 heads of 128", attention(b, dtype, 1024, 4096, 2, 128));
     ROW(b, "512 x 4080, 1 head of 384", attention(b, dtype, 512, 4080, 1, 384));
     ROW(b, "1024 x 5120", modulate(b, dtype, 1024, 5120));
@@ -421,10 +512,15 @@ int main(int argc, char **argv)
     sky_arena_init(&arena, block, arena_bytes);
     b.rows = json_array();
 
+    bench_blas_set_threads(num_threads);
     verify_all(&b);
     measure_peaks(&b);
     printf("%d thread%s, instruction set %s; peak %.1f GFLOP/s, copy %.1f GB/s\n", num_threads,
            num_threads == 1 ? "" : "s", sky_cpu_device_isa(b.ctx.device), b.peak_gflops, b.peak_gbytes);
+    if (bench_blas_name() != NULL) {
+        printf("%s\n", bench_blas_name());
+        report_changes(&b);
+    }
     printf("%-14s %-5s %-32s %10s %10s %9s %-7s %6s\n", "op", "y", "shape", "median ms", "best ms", "rate", "",
            "share");
     small_model(&b, SKY_F32);
@@ -434,9 +530,9 @@ int main(int argc, char **argv)
 
     int exit_code = 0;
     if (json_path != NULL) {
-        json_t *all =
-            json_pack("{s:i, s:s, s:f, s:f, s:O}", "threads", num_threads, "isa", sky_cpu_device_isa(b.ctx.device),
-                      "peak_gflops", b.peak_gflops, "copy_gbytes", b.peak_gbytes, "rows", b.rows);
+        json_t *all = json_pack("{s:i, s:s, s:s?, s:f, s:f, s:O}", "threads", num_threads, "isa",
+                                sky_cpu_device_isa(b.ctx.device), "blas", bench_blas_name(), "peak_gflops",
+                                b.peak_gflops, "copy_gbytes", b.peak_gbytes, "rows", b.rows);
         if (all == NULL || json_dump_file(all, json_path, JSON_INDENT(1)) != 0) {
             fprintf(stderr, "bench-ops: %s: cannot be written\n", json_path);
             exit_code = 74;

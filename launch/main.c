@@ -183,8 +183,8 @@ static void say_done(const program *p)
         return;
     }
     printf("wrote %s\n", s->output);
-    printf("%.1f s: text %.1f, %" PRId64 " steps of %.2f = %.1f, decoding %.1f, writing %.1f; %.2f frames a second; "
-           "peak memory %.2f GB\n",
+    printf("%.1f s: text %.1f, %" PRId64
+           " steps of %.2f = %.1f, decoding %.1f, writing %.1f; %.2f frames a second; %.2f GB\n",
            r->seconds_total, r->seconds[SKY_PHASE_LOAD_TEXT_ENCODER] + r->seconds[SKY_PHASE_ENCODE_TEXT],
            s->inference_steps, r->step_seconds_median, r->seconds[SKY_PHASE_DENOISE], r->seconds[SKY_PHASE_DECODE],
            r->seconds[SKY_PHASE_WRITE], (double)s->num_frames / r->seconds_total, (double)sky_peak_host_bytes() * 1e-9);

@@ -3,8 +3,7 @@
  *
  * The original layout (one flat folder: *.safetensors, config.json, models_t5_*.pth, Wan2.1_VAE.pth, google/umt5-xxl)
  * and Diffusers' (transformer/, vae/, text_encoder/, tokenizer/) are told apart by what is there. Tensors are always
- * asked for by their original names; Diffusers' names are translated here (tables in reference order: transformer,
- * text encoder, VAE).
+ * asked for by their original names; Diffusers' names are translated here (names.h). docs/checkpoints.md describes both.
  */
 #ifndef SKY_WEIGHTS_CHECKPOINT_H
 #define SKY_WEIGHTS_CHECKPOINT_H
@@ -26,7 +25,7 @@ typedef struct sky_checkpoint sky_checkpoint;
 /*
  * Opens all components (directories of tensors only; no weights are read).
  * Errors: INPUT where the folder is missing, is no model folder, or a part of it is missing or refused (the message
- * lists what was looked for), IO.
+ * lists what was looked for), IO, NOMEM.
  */
 sky_status sky_checkpoint_open(const char *model_path, sky_checkpoint **out);
 void sky_checkpoint_destroy(sky_checkpoint **checkpoint);
@@ -38,7 +37,7 @@ const char *sky_checkpoint_tokenizer_path(const sky_checkpoint *checkpoint); /* 
 /* config.json of a component; NULL where the layout has none (text encoder and VAE of the original layout). */
 const json_t *sky_checkpoint_config(const sky_checkpoint *checkpoint, sky_component component);
 
-/* By the original name; NULL where there is none. */
+/* By the original name; NULL where there is none. Its own name is the file's, which may be Diffusers'. */
 const sky_source_tensor *sky_checkpoint_find(const sky_checkpoint *checkpoint, sky_component component,
                                              const char *name);
 

@@ -2,30 +2,50 @@
 
 #include "base/checked.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+
+static sky_status over_budget(const sky_budget *budget, uint64_t bytes)
+{
+    return sky_fail(SKY_ERR_INPUT, "its directory needs more memory than it may (%llu bytes more, %llu left)",
+                    (unsigned long long)bytes, (unsigned long long)budget->left_bytes);
+}
 
 sky_status sky_budget_alloc(sky_budget *budget, uint64_t bytes, void **out)
 {
     if (bytes > budget->left_bytes || bytes > SIZE_MAX - 1) {
-        return sky_fail(SKY_ERR_INPUT, "its directory needs more memory than it may (%llu bytes more, %llu left)",
-                        (unsigned long long)bytes, (unsigned long long)budget->left_bytes);
+        return over_budget(budget, bytes);
     }
     void *block = malloc(bytes > 0 ? (size_t)bytes : 1);
     if (block == NULL) {
         return sky_fail(SKY_ERR_NOMEM, "no memory for %llu bytes", (unsigned long long)bytes);
     }
-    budget->left_bytes -= bytes;
+    const uint64_t used = malloc_usable_size(block); /* many short names take more than their letters */
+    if (used > budget->left_bytes) {
+        free(block);
+        return over_budget(budget, used);
+    }
+    budget->left_bytes -= used;
     *out = block;
     return SKY_OK;
 }
 
-void sky_budget_free(sky_budget *budget, void *block, uint64_t bytes)
+void sky_budget_free(sky_budget *budget, void *block)
 {
     if (block != NULL) {
+        budget->left_bytes += malloc_usable_size(block);
         free(block);
-        budget->left_bytes += bytes;
     }
+}
+
+uint64_t sky_little_endian(const unsigned char *p, int num_bytes)
+{
+    uint64_t number = 0;
+    for (int i = num_bytes; i > 0; i--) {
+        number = number << 8 | p[i - 1];
+    }
+    return number;
 }
 
 void sky_directory_release(sky_directory *directory)

@@ -56,7 +56,9 @@ static sky_status parse_tensor(const json_t *value, uint64_t data_bytes, sky_sou
         return sky_fail(SKY_ERR_INPUT, "want an object of \"dtype\", \"shape\" and \"data_offsets\"");
     }
     if (!dtype_of(json_string_value(dtype), &t->dtype)) {
-        return sky_fail(SKY_ERR_INPUT, "unknown dtype");
+        const char *name = json_string_value(dtype);
+        const bool shown = strlen(name) <= 20 && sky_check_name("dtype", name, strlen(name)) == SKY_OK;
+        return sky_fail(SKY_ERR_INPUT, "unknown dtype %s", shown ? name : "");
     }
     SKY_TRY(parse_shape(shape, t));
 
@@ -67,8 +69,8 @@ static sky_status parse_tensor(const json_t *value, uint64_t data_bytes, sky_sou
         return sky_fail(SKY_ERR_INPUT, "data_offsets: want two integers in [0, 2^53]");
     }
     if (begin > end || end > data_bytes) {
-        return sky_fail(SKY_ERR_INPUT, "data_offsets [%llu, %llu] are not in [0, %llu]", (unsigned long long)begin,
-                        (unsigned long long)end, (unsigned long long)data_bytes);
+        return sky_fail(SKY_ERR_INPUT, "data_offsets [%llu, %llu] are not in [0, %llu] (is the download complete?)",
+                        (unsigned long long)begin, (unsigned long long)end, (unsigned long long)data_bytes);
     }
     uint64_t bytes = 0;
     if (!sky_shape_count(t->num_dims, t->shape, &bytes) || !sky_checked_mul(bytes, sky_dtype_bytes(t->dtype), &bytes) ||
@@ -158,7 +160,7 @@ sky_status sky_safetensors_parse(const char *text, size_t len, uint64_t data_off
     sky_status st = SKY_OK;
     json_t *header = NULL;
     if (len == 0 || text[0] != '{') {
-        return sky_fail(SKY_ERR_INPUT, "the header does not begin with '{'");
+        return sky_fail(SKY_ERR_INPUT, "the header does not begin with '{' (is it a safetensors file?)");
     }
     SKY_TRY_GOTO(sky_json_parse_within(text, len, JSON_BASE_BYTES + len, &header));
     SKY_TRY_GOTO(fill(header, data_bytes, budget, directory));
@@ -171,18 +173,18 @@ done:
 sky_status sky_safetensors_read_directory(int fd, const char *path, uint64_t len, sky_directory *directory)
 {
     unsigned char prefix[8];
-    uint64_t header_bytes = 0;
     if (len < sizeof prefix) {
         return sky_fail(SKY_ERR_INPUT, "%llu bytes are too few for a safetensors file", (unsigned long long)len);
     }
     SKY_TRY(sky_file_read_at(fd, path, 0, prefix, sizeof prefix));
-    for (size_t i = sizeof prefix; i > 0; i--) {
-        header_bytes = header_bytes << 8 | prefix[i - 1];
-    }
+    const uint64_t header_bytes = sky_little_endian(prefix, sizeof prefix);
     if (header_bytes > SKY_MAX_HEADER_BYTES || header_bytes > len - sizeof prefix) {
-        return sky_fail(SKY_ERR_INPUT, "the header claims %llu bytes; at most %llu are allowed and the file has %llu",
-                        (unsigned long long)header_bytes, (unsigned long long)SKY_MAX_HEADER_BYTES,
-                        (unsigned long long)(len - sizeof prefix));
+        return sky_fail(
+            SKY_ERR_INPUT,
+            "the header claims %llu bytes; at most %llu are allowed and the file has %llu (is it a safetensors "
+            "file, and is the download complete?)",
+            (unsigned long long)header_bytes, (unsigned long long)SKY_MAX_HEADER_BYTES,
+            (unsigned long long)(len - sizeof prefix));
     }
     /* The text and Jansson's copy take half of the budget and one header each while the directory is made. */
     sky_budget budget = {.left_bytes = SKY_BUDGET_BASE_BYTES - JSON_BASE_BYTES};

@@ -26,11 +26,12 @@ typedef struct sky_source_tensor {
     sky_dtype dtype;  /* as stored */
     int num_dims;     /* 0 for a scalar */
     int64_t shape[SKY_MAX_DIMS];
-    int file;              /* which file of the source */
+    int file;              /* which file of the source, see sky_source_path */
     uint64_t offset_bytes; /* of the first element in that file */
     uint64_t len_bytes;
 } sky_source_tensor;
 
+/* An empty source. destroy closes its files; takes NULL, sets NULL. Errors: NOMEM. */
 sky_status sky_source_create(sky_source **out);
 void sky_source_destroy(sky_source **source);
 
@@ -43,7 +44,8 @@ sky_status sky_source_add_torch(sky_source *source, const char *path);
 
 /*
  * Adds every *.safetensors of a folder, in name order. Where there is a *.safetensors.index.json, every file it names
- * must be there and hold exactly the tensors it maps to it.
+ * must be there and hold exactly the tensors it maps to it. Where it fails, files that were added before stay added.
+ * Errors: as above; INPUT where the folder has no such file.
  */
 sky_status sky_source_add_folder(sky_source *source, const char *folder);
 
@@ -51,7 +53,7 @@ sky_status sky_source_add_folder(sky_source *source, const char *folder);
 int64_t sky_source_count(const sky_source *source);
 const sky_source_tensor *sky_source_at(const sky_source *source, int64_t index);
 
-/* NULL where there is none. */
+/* By name; NULL where there is none. */
 const sky_source_tensor *sky_source_find(const sky_source *source, const char *name);
 
 /* The path of file `index`, for messages. */
@@ -59,8 +61,9 @@ const char *sky_source_path(const sky_source *source, int index);
 
 /*
  * Reads a whole floating tensor into dst, converted to dst_dtype (f32, bf16 or f16; round to nearest even).
- * Reads in pieces: needs little memory beyond dst. Errors: IO, INPUT where a value is NaN or infinite (the message
- * names the tensor and the element), DTYPE where it is not a floating tensor.
+ * Reads in pieces of 4 MiB: needs no more memory beyond dst. Several threads may read from one source.
+ * Errors: IO; INPUT where a value is NaN or infinite (the message names the tensor and the element) or a checksum is
+ * wrong; DTYPE where it is not a floating tensor, or dst_dtype is another; NOMEM. dst is then undefined.
  */
 sky_status sky_source_read(const sky_source *source, const sky_source_tensor *tensor, void *dst, sky_dtype dst_dtype);
 

@@ -60,51 +60,55 @@ static const char *base_name(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
+/* One entry of the index: a tensor, and the file that has it. *index becomes that file's number in the source. */
+static sky_status check_entry(const sky_source *source, int first_file, const char *name, const char *file, int *index)
+{
+    SKY_TRY(sky_check_name("tensor", name, strlen(name)));
+    if (file == NULL || sky_check_name("file", file, strlen(file)) != SKY_OK || strchr(file, '/') != NULL) {
+        return sky_fail(SKY_ERR_INPUT, "%.200s: want the name of a file in the same folder", name);
+    }
+    int i = first_file;
+    while (i < source->num_files && strcmp(base_name(source->files[i].path), file) != 0) {
+        i++;
+    }
+    if (i == source->num_files) {
+        return sky_fail(SKY_ERR_INPUT, "%.200s: is in %.200s, which is missing (is the download complete?)", name,
+                        file);
+    }
+    const sky_source_tensor *t = sky_source_find(source, name + sky_name_prefix_len(name, strlen(name)));
+    if (t == NULL || t->file != i) {
+        return sky_fail(SKY_ERR_INPUT, "%.200s: want it in %.200s, where it is not (files of two downloads?)", name,
+                        file);
+    }
+    *index = i;
+    return SKY_OK;
+}
+
 /* The index names exactly the tensors of the files that it names, and those files are all there. */
 static sky_status check_weight_map(const sky_source *source, int first_file, const json_t *map)
 {
+    sky_status st = SKY_OK;
     const char *name = NULL;
     json_t *value = NULL;
+    int64_t unnamed = 0; /* tensors of the named files less those that the map names */
     bool *named = calloc((size_t)source->num_files + 1, sizeof *named);
-    sky_status st = named != NULL ? SKY_OK : sky_fail(SKY_ERR_NOMEM, "no memory");
-    int64_t expected = 0;
+    if (named == NULL) {
+        return sky_fail(SKY_ERR_NOMEM, "no memory for %d files", source->num_files);
+    }
     json_object_foreach((json_t *)map, name, value)
     {
-        const char *file = json_string_value(value);
-        if (st != SKY_OK) {
-            break;
-        }
-        st = sky_check_name("tensor", name, strlen(name));
-        if (st != SKY_OK) {
-            break;
-        }
-        if (file == NULL || sky_check_name("file", file, strlen(file)) != SKY_OK || strchr(file, '/') != NULL) {
-            st = sky_fail(SKY_ERR_INPUT, "%.200s: want the name of a file in the same folder", name);
-            break;
-        }
-        int index = first_file;
-        while (index < source->num_files && strcmp(base_name(source->files[index].path), file) != 0) {
-            index++;
-        }
-        if (index == source->num_files) {
-            st = sky_fail(SKY_ERR_INPUT, "%.200s: is in %.200s, which is missing (is the download complete?)", name,
-                          file);
-            break;
-        }
-        const sky_source_tensor *t = sky_source_find(source, name + sky_name_prefix_len(name, strlen(name)));
-        if (t == NULL || t->file != index) {
-            st = sky_fail(SKY_ERR_INPUT, "%.200s: want it in %.200s, where it is not", name, file);
-            break;
-        }
+        int index = 0;
+        SKY_TRY_GOTO(check_entry(source, first_file, name, json_string_value(value), &index));
         named[index] = true;
-        expected++;
+        unnamed--;
     }
-    for (int64_t i = 0; i < source->num_tensors && st == SKY_OK; i++) {
-        expected -= named[source->tensors[i].file];
+    for (int64_t i = 0; i < source->num_tensors; i++) {
+        unnamed += named[source->tensors[i].file];
     }
-    if (st == SKY_OK && expected != 0) {
-        st = sky_fail(SKY_ERR_INPUT, "its files hold %lld tensors that it does not name", -(long long)expected);
+    if (unnamed != 0) {
+        st = sky_fail(SKY_ERR_INPUT, "its files hold %lld tensors that it does not name", (long long)unnamed);
     }
+done:
     free(named);
     return st;
 }

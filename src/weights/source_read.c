@@ -43,7 +43,7 @@ static size_t find_not_finite(const unsigned char *values, sky_dtype dtype, size
     return count;
 }
 
-/* The range that holds [offset, offset + len); NULL where the format has none. */
+/* Index of the range that holds the byte at this offset; -1 where the format has none. */
 static int64_t find_range(const sky_source_file *file, uint64_t offset)
 {
     int64_t low = 0;
@@ -93,7 +93,10 @@ static bool is_floating(sky_dtype dtype)
     return dtype == SKY_F32 || dtype == SKY_BF16 || dtype == SKY_F16 || dtype == SKY_F64;
 }
 
-/* The elements [first, first + count) of a tensor. A checksum of a whole range is checked before a part is read. */
+/*
+ * The elements [first, first + count) of a tensor, piece by piece; `piece` is PIECE_BYTES of scratch. A checksum of a whole
+ * range is checked before a part is read.
+ */
 static sky_status read_pieces(const sky_source_file *file, const sky_source_tensor *tensor, uint64_t first,
                               uint64_t count, unsigned char *dst, sky_dtype dst_dtype, unsigned char *piece)
 {
@@ -103,6 +106,7 @@ static sky_status read_pieces(const sky_source_file *file, const sky_source_tens
     const size_t piece_len = PIECE_BYTES / from_bytes;
 
     const int64_t range = count > 0 ? find_range(file, tensor->offset_bytes) : -1;
+    SKY_ASSERT(count == 0 || range >= 0 || file->num_ranges == 0); /* a storage's bytes always have a checksum */
     const bool whole = range >= 0 && file->ranges[range].offset_bytes == tensor->offset_bytes &&
                        file->ranges[range].len_bytes == tensor->len_bytes && count * from_bytes == tensor->len_bytes;
     if (range >= 0 && !whole) {
@@ -124,7 +128,8 @@ static sky_status read_pieces(const sky_source_file *file, const sky_source_tens
         /* After the conversion: what the model would see. A finite value may be too large for the narrower type. */
         const size_t bad = find_not_finite(to, dst_dtype, len);
         if (bad < len) {
-            return sky_fail(SKY_ERR_INPUT, "element %llu is NaN or infinite as %s",
+            return sky_fail(SKY_ERR_INPUT,
+                            "element %llu is NaN or infinite as %s (damaged file? copy or download it again)",
                             (unsigned long long)(first + done + bad), sky_dtype_name(dst_dtype));
         }
         done += len;

@@ -49,14 +49,16 @@ static sky_status find_storage(void *user, const char *key, size_t key_len, sky_
     sky_zip_member *m = key_len > 0 ? find_member(r, "/data/", key, key_len) : NULL;
     uint64_t bytes = 0;
     if (m == NULL) {
-        return sky_fail(SKY_ERR_INPUT, "pickle: it names a storage that the archive has not");
+        return sky_fail(
+            SKY_ERR_INPUT,
+            "pickle: it names a storage that the archive has not (damaged file; copy or download it again)");
     }
     if (!sky_checked_mul(numel, sky_dtype_bytes(dtype), &bytes) || bytes != m->len_bytes) {
-        return sky_fail(SKY_ERR_INPUT, "pickle: %.*s: %llu x %s do not make its %llu bytes", (int)m->name_len, m->name,
+        return sky_fail(SKY_ERR_INPUT, "pickle: %.*s: %llu x %s do not make its %llu bytes", sky_zip_shown(m), m->name,
                         (unsigned long long)numel, sky_dtype_name(dtype), (unsigned long long)m->len_bytes);
     }
     if (m->dtype >= 0 && m->dtype != (int)dtype) {
-        return sky_fail(SKY_ERR_INPUT, "pickle: %.*s is named with two types", (int)m->name_len, m->name);
+        return sky_fail(SKY_ERR_INPUT, "pickle: %.*s is named with two types", sky_zip_shown(m), m->name);
     }
     m->dtype = (int)dtype;
     m->referenced = true;
@@ -105,8 +107,7 @@ static sky_status find_pickle(torch_reader *r, sky_zip_member **out)
         const sky_zip_member *m = &r->zip->members[i];
         if (memchr(r->folder, '/', r->folder_len) != NULL || m->name_len <= r->folder_len ||
             memcmp(m->name, r->folder, r->folder_len) != 0 || m->name[r->folder_len] != '/') {
-            return sky_fail(SKY_ERR_INPUT, "zip: %.*s is not in the one top folder",
-                            m->name_len < 200 ? (int)m->name_len : 200, m->name);
+            return sky_fail(SKY_ERR_INPUT, "zip: %.*s is not in the one top folder", sky_zip_shown(m), m->name);
         }
     }
     found->referenced = true;
@@ -126,14 +127,15 @@ static sky_status check_byte_order(int fd, const char *path, torch_reader *r)
     }
     SKY_TRY(sky_zip_read(fd, path, m, text));
     if (strcmp(text, "little") != 0) {
-        return sky_fail(SKY_ERR_INPUT, "its byte order is not little-endian; save it again on such a machine");
+        return sky_fail(SKY_ERR_INPUT, "its byte order is not little-endian; save it again on a little-endian machine");
     }
     return SKY_OK;
 }
 
-static bool has_suffix_of_torch(const sky_zip_member *m, size_t folder_len)
+/* What torch.save() adds for itself. */
+static bool is_torch_s_own(const sky_zip_member *m, size_t folder_len)
 {
-    static const char *const rows[] = {"/version", "/byteorder", "/.format_version", "/.storage_alignment"};
+    static const char *const rows[] = {"/version", "/byteorder"};
     static const char data[] = "/.data/";
     const char *rest = m->name + folder_len;
     const size_t len = m->name_len - folder_len;
@@ -149,9 +151,9 @@ static sky_status check_unreferenced(const torch_reader *r)
 {
     for (uint64_t i = 0; i < r->zip->num_members; i++) {
         const sky_zip_member *m = &r->zip->members[i];
-        if (!m->referenced && m->len_bytes > MAX_UNREFERENCED_BYTES && !has_suffix_of_torch(m, r->folder_len)) {
-            return sky_fail(SKY_ERR_INPUT, "zip: %.*s has %llu bytes that no tensor uses",
-                            m->name_len < 200 ? (int)m->name_len : 200, m->name, (unsigned long long)m->len_bytes);
+        if (!m->referenced && m->len_bytes > MAX_UNREFERENCED_BYTES && !is_torch_s_own(m, r->folder_len)) {
+            return sky_fail(SKY_ERR_INPUT, "zip: %.*s has %llu bytes that no tensor uses", sky_zip_shown(m), m->name,
+                            (unsigned long long)m->len_bytes);
         }
     }
     return SKY_OK;
@@ -198,7 +200,8 @@ static sky_status check_signature(int fd, const char *path, uint64_t len)
                         "a torch file in the format from before torch 1.6 (a bare pickle, no zip archive), which is "
                         "not read; load it with torch and save it again with torch.save()");
     }
-    return sky_fail(SKY_ERR_INPUT, "not a torch file (a zip archive beginning with PK)");
+    return sky_fail(SKY_ERR_INPUT,
+                    "not a torch file (want a zip archive, which begins with PK; is the download complete?)");
 }
 
 sky_status sky_torch_read_directory(int fd, const char *path, uint64_t len, sky_directory *directory)
@@ -208,7 +211,6 @@ sky_status sky_torch_read_directory(int fd, const char *path, uint64_t len, sky_
     sky_zip zip = {0};
     sky_zip_member *pickle = NULL;
     void *data = NULL;
-    uint64_t data_bytes = 0;
 
     SKY_TRY(check_signature(fd, path, len));
     SKY_TRY(sky_zip_open(fd, path, len, &budget, &zip));
@@ -222,15 +224,14 @@ sky_status sky_torch_read_directory(int fd, const char *path, uint64_t len, sky_
     }
     budget.left_bytes += 2 * pickle->len_bytes;
     SKY_TRY_GOTO(sky_budget_alloc(&budget, pickle->len_bytes, &data));
-    data_bytes = pickle->len_bytes;
     SKY_TRY_GOTO(sky_zip_read(fd, path, pickle, data));
     SKY_TRY_GOTO(sky_pickle_read(
-        data, (size_t)data_bytes, &budget,
+        data, (size_t)pickle->len_bytes, &budget,
         &(sky_pickle_visitor){.user = &reader, .storage = find_storage, .begin = begin_tensors, .tensor = add_tensor}));
     SKY_TRY_GOTO(check_unreferenced(&reader));
     SKY_TRY_GOTO(keep_ranges(&reader));
 done:
-    sky_budget_free(&budget, data, data_bytes);
+    sky_budget_free(&budget, data);
     sky_zip_close(&zip, &budget);
     return st;
 }

@@ -268,7 +268,11 @@ sky_status sky_pickle_read(const unsigned char *data, size_t len, sky_budget *bu
     sky_status st = run(&m, &root);
     if (st == SKY_OK) {
         const pickle_dict *d = find_state_dict(&root);
-        st = d != NULL ? hand_over(d, visitor) : sky_fail(SKY_ERR_INPUT, "pickle: it holds no dict of tensors");
+        st = d != NULL
+                 ? hand_over(d, visitor)
+                 : sky_fail(
+                       SKY_ERR_INPUT,
+                       "pickle: it holds no dict of tensors (want what torch.save(model.state_dict(), path) writes)");
     }
     pickle_machine_release(&m);
     return st;

@@ -1,6 +1,6 @@
 #include "weights/torch_pickle_impl.h"
 
-#include <stdlib.h>
+#include <stdalign.h>
 #include <string.h>
 
 enum {
@@ -10,20 +10,20 @@ enum {
     FIRST_CAPACITY = 1024,
 };
 
+/* The start of a block that objects are cut from. */
 struct pickle_chunk {
-    pickle_chunk *next;
-    size_t bytes;
+    alignas(16) pickle_chunk *next;
 };
 
 void pickle_machine_release(pickle_machine *m)
 {
     while (m->chunks != NULL) {
         pickle_chunk *next = m->chunks->next;
-        sky_budget_free(m->budget, m->chunks, m->chunks->bytes);
+        sky_budget_free(m->budget, m->chunks);
         m->chunks = next;
     }
-    sky_budget_free(m->budget, m->stack, m->stack_capacity * sizeof *m->stack);
-    sky_budget_free(m->budget, m->memo, m->memo_capacity * sizeof *m->memo);
+    sky_budget_free(m->budget, m->stack);
+    sky_budget_free(m->budget, m->memo);
 }
 
 sky_status pickle_refuse(const pickle_machine *m, const char *why)
@@ -39,7 +39,7 @@ sky_status pickle_alloc(pickle_machine *m, size_t bytes, void **out)
         void *block = NULL;
         SKY_TRY(sky_budget_alloc(m->budget, block_bytes, &block));
         pickle_chunk *c = block;
-        *c = (pickle_chunk){.next = m->chunks, .bytes = block_bytes};
+        c->next = m->chunks;
         m->chunks = c;
         m->free_at = (unsigned char *)(c + 1);
         m->free_bytes = block_bytes - sizeof(pickle_chunk);
@@ -65,7 +65,7 @@ static sky_status grow(pickle_machine *m, pickle_value **values, size_t *capacit
     if (*capacity > 0) {
         memcpy(grown, *values, *capacity * sizeof *grown);
     }
-    sky_budget_free(m->budget, *values, *capacity * sizeof **values);
+    sky_budget_free(m->budget, *values);
     *values = grown;
     *capacity = larger;
     return SKY_OK;
@@ -149,10 +149,7 @@ sky_status pickle_take_number(pickle_machine *m, int bytes, uint64_t *out)
 {
     const unsigned char *p = NULL;
     SKY_TRY(pickle_take(m, (uint64_t)bytes, &p));
-    *out = 0;
-    for (int i = bytes; i > 0; i--) {
-        *out = *out << 8 | p[i - 1];
-    }
+    *out = sky_little_endian(p, bytes);
     return SKY_OK;
 }
 

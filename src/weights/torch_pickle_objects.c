@@ -57,8 +57,11 @@ sky_status pickle_do_global(pickle_machine *m)
     }
     if (module_len <= 100 && name_len <= 100 && sky_check_name("global", module, module_len) == SKY_OK &&
         sky_check_name("global", name, name_len) == SKY_OK) {
-        return sky_fail(SKY_ERR_INPUT, "pickle: at byte %zu: it wants %.*s.%.*s, which is not needed for weights",
-                        m->at, (int)module_len, module, (int)name_len, name);
+        return sky_fail(
+            SKY_ERR_INPUT,
+            "pickle: at byte %zu: it wants %.*s.%.*s, which is not needed for weights (save the tensors alone: "
+            "torch.save(model.state_dict(), path))",
+            m->at, (int)module_len, module, (int)name_len, name);
     }
     return pickle_refuse(m, "it wants something that is not needed for weights");
 }

@@ -25,22 +25,23 @@ enum {
     FLAG_DESCRIPTOR = 1 << 3,
     FLAG_UTF8 = 1 << 11,
     MAX_MEMBERS = 1 << 18,
+    MAX_SHOWN_BYTES = 200,
 };
 #define UNKNOWN_32 UINT32_C(0xffffffff)
 
 static uint16_t u16(const unsigned char *p)
 {
-    return (uint16_t)(p[0] | p[1] << 8);
+    return (uint16_t)sky_little_endian(p, 2);
 }
 
 static uint32_t u32(const unsigned char *p)
 {
-    return (uint32_t)u16(p) | (uint32_t)u16(p + 2) << 16;
+    return (uint32_t)sky_little_endian(p, 4);
 }
 
 static uint64_t u64(const unsigned char *p)
 {
-    return (uint64_t)u32(p) | (uint64_t)u32(p + 4) << 32;
+    return sky_little_endian(p, 8);
 }
 
 typedef struct zip_end {
@@ -84,8 +85,10 @@ static sky_status read_end(int fd, const char *path, uint64_t len, zip_end *end)
     unsigned char *record = tail + LOCATOR64_BYTES;
     SKY_TRY(sky_file_read_at(fd, path, len - tail_bytes, tail + sizeof tail - tail_bytes, tail_bytes));
     if (u32(record) != END_SIGNATURE || u16(record + 20) != 0) {
-        return sky_fail(SKY_ERR_INPUT, "zip: no end record in the last %d bytes (cut short, or something was added)",
-                        (int)END_BYTES);
+        return sky_fail(
+            SKY_ERR_INPUT,
+            "zip: no end record in the last %d bytes (cut short, or something was added; copy or download it again)",
+            (int)END_BYTES);
     }
     if (u16(record + 4) != 0 || u16(record + 6) != 0 || u16(record + 8) != u16(record + 10)) {
         return sky_fail(SKY_ERR_INPUT, "zip: archives of several parts are not read");
@@ -149,20 +152,27 @@ static sky_status apply_zip64(const unsigned char *extra, size_t len, uint64_t *
     return len == 0 ? SKY_OK : sky_fail(SKY_ERR_INPUT, "zip: bytes behind the extra fields");
 }
 
-static sky_status check_path(const char *name, size_t len)
+int sky_zip_shown(const sky_zip_member *member)
 {
+    return member->name_len < MAX_SHOWN_BYTES ? (int)member->name_len : MAX_SHOWN_BYTES;
+}
+
+/* A plain relative path, so that it means the same on every system. */
+static sky_status check_path(const sky_zip_member *m)
+{
+    const char *name = m->name;
+    const size_t len = m->name_len;
     SKY_TRY(sky_check_name("zip member", name, len));
     for (size_t start = 0, i = 0; i <= len; i++) {
         if (i < len && (name[i] == '\\' || name[i] == ':')) {
-            return sky_fail(SKY_ERR_INPUT, "zip: %.*s: a name with '%c'", (int)(len < 200 ? len : 200), name, name[i]);
+            return sky_fail(SKY_ERR_INPUT, "zip: %.*s: a name with '%c'", sky_zip_shown(m), name, name[i]);
         }
         if (i < len && name[i] != '/') {
             continue;
         }
         const size_t part = i - start;
         if (part == 0 || (part == 1 && name[start] == '.') || (part == 2 && memcmp(name + start, "..", 2) == 0)) {
-            return sky_fail(SKY_ERR_INPUT, "zip: %.*s: a name that is no plain relative path",
-                            (int)(len < 200 ? len : 200), name);
+            return sky_fail(SKY_ERR_INPUT, "zip: %.*s: a name that is no plain relative path", sky_zip_shown(m), name);
         }
         start = i + 1;
     }
@@ -189,13 +199,15 @@ static sky_status parse_central(const unsigned char *p, size_t left, sky_zip_mem
                           .dos_time = u32(p + 12),
                           .flags = u16(p + 8),
                           .dtype = -1};
-    SKY_TRY(check_path(m->name, name_len));
+    SKY_TRY(check_path(m));
     uint64_t *wide[] = {&m->len_bytes, &packed_bytes, &m->header_offset_bytes};
     SKY_TRY(apply_zip64(p + CENTRAL_BYTES + name_len, extra_len, wide, 3));
-    const int shown = name_len < 200 ? (int)name_len : 200;
+    const int shown = sky_zip_shown(m);
     if (u16(p + 10) != 0) {
-        return sky_fail(SKY_ERR_INPUT, "zip: %.*s is compressed (method %d); torch stores plainly", shown, m->name,
-                        u16(p + 10));
+        return sky_fail(SKY_ERR_INPUT,
+                        "zip: %.*s is compressed (method %d), which torch.save() does not do; save it "
+                        "again with torch.save()",
+                        shown, m->name, u16(p + 10));
     }
     if ((m->flags & ~(FLAG_DESCRIPTOR | FLAG_UTF8)) != 0) {
         return sky_fail(SKY_ERR_INPUT, "zip: %.*s has flags 0x%04x (encrypted or unknown)", shown, m->name, m->flags);
@@ -213,7 +225,7 @@ static sky_status parse_central(const unsigned char *p, size_t left, sky_zip_mem
 /* The local header says what the central directory says, but for what a data descriptor leaves open. */
 static sky_status check_local(int fd, const char *path, uint64_t end_bytes, unsigned char *scratch, sky_zip_member *m)
 {
-    const int shown = m->name_len < 200 ? (int)m->name_len : 200;
+    const int shown = sky_zip_shown(m);
     unsigned char p[LOCAL_BYTES];
     if (end_bytes < LOCAL_BYTES || m->header_offset_bytes > end_bytes - LOCAL_BYTES) {
         return sky_fail(SKY_ERR_INPUT, "zip: %.*s begins outside of the members' part", shown, m->name);
@@ -269,8 +281,8 @@ static sky_status check_gap(int fd, const char *path, const sky_zip_member *m, u
         }
     }
     return ok ? SKY_OK
-              : sky_fail(SKY_ERR_INPUT, "zip: %.*s: %llu bytes behind it are not its data descriptor",
-                         m->name_len < 200 ? (int)m->name_len : 200, m->name, (unsigned long long)gap);
+              : sky_fail(SKY_ERR_INPUT, "zip: %.*s: %llu bytes behind it are not its data descriptor", sky_zip_shown(m),
+                         m->name, (unsigned long long)gap);
 }
 
 static int by_offset(const void *a, const void *b)
@@ -302,8 +314,8 @@ static sky_status check_members(int fd, const char *path, uint64_t end_bytes, un
         sky_zip_member *m = &zip->members[i];
         if (i > 0 ? m->header_offset_bytes < next : m->header_offset_bytes != 0) {
             return sky_fail(SKY_ERR_INPUT, "zip: %.*s begins at %llu, want %llu (members overlap, or bytes are hidden)",
-                            m->name_len < 200 ? (int)m->name_len : 200, m->name,
-                            (unsigned long long)m->header_offset_bytes, (unsigned long long)next);
+                            sky_zip_shown(m), m->name, (unsigned long long)m->header_offset_bytes,
+                            (unsigned long long)next);
         }
         if (i > 0) {
             SKY_TRY(check_gap(fd, path, m - 1, m->header_offset_bytes - next));
@@ -318,8 +330,7 @@ static sky_status check_members(int fd, const char *path, uint64_t end_bytes, un
     for (uint64_t i = 1; i < zip->num_members; i++) {
         const sky_zip_member *m = &zip->members[i];
         if (by_name(m - 1, m) == 0) {
-            return sky_fail(SKY_ERR_INPUT, "zip: %.*s is there twice", m->name_len < 200 ? (int)m->name_len : 200,
-                            m->name);
+            return sky_fail(SKY_ERR_INPUT, "zip: %.*s is there twice", sky_zip_shown(m), m->name);
         }
     }
     return SKY_OK;
@@ -339,7 +350,6 @@ sky_status sky_zip_open(int fd, const char *path, uint64_t len, sky_budget *budg
     SKY_TRY_GOTO(sky_budget_alloc(budget, SCRATCH_BYTES, &scratch));
     SKY_TRY_GOTO(sky_budget_alloc(budget, end.directory_bytes, &block));
     zip->directory = block;
-    zip->directory_bytes = end.directory_bytes;
     SKY_TRY_GOTO(sky_budget_alloc(budget, end.num_members * sizeof zip->members[0], &block));
     zip->members = block;
     zip->num_members = end.num_members;
@@ -358,7 +368,7 @@ sky_status sky_zip_open(int fd, const char *path, uint64_t len, sky_budget *budg
     }
     SKY_TRY_GOTO(check_members(fd, path, end.directory_offset_bytes, scratch, zip));
 done:
-    sky_budget_free(budget, scratch, SCRATCH_BYTES);
+    sky_budget_free(budget, scratch);
     if (st != SKY_OK) {
         sky_zip_close(zip, budget);
     }
@@ -367,8 +377,8 @@ done:
 
 void sky_zip_close(sky_zip *zip, sky_budget *budget)
 {
-    sky_budget_free(budget, zip->members, zip->num_members * sizeof zip->members[0]);
-    sky_budget_free(budget, zip->directory, zip->directory_bytes);
+    sky_budget_free(budget, zip->members);
+    sky_budget_free(budget, zip->directory);
     *zip = (sky_zip){0};
 }
 
@@ -396,8 +406,8 @@ sky_status sky_zip_read(int fd, const char *path, const sky_zip_member *member, 
 {
     SKY_TRY(sky_file_read_at(fd, path, member->data_offset_bytes, dst, (size_t)member->len_bytes));
     if (crc32_z(0, dst, (size_t)member->len_bytes) != member->crc32) {
-        return sky_fail(SKY_ERR_INPUT, "zip: %.*s: the checksum is wrong (damaged file)",
-                        member->name_len < 200 ? (int)member->name_len : 200, member->name);
+        return sky_fail(SKY_ERR_INPUT, "zip: %.*s: the checksum is wrong (damaged file; copy or download it again)",
+                        sky_zip_shown(member), member->name);
     }
     return SKY_OK;
 }

@@ -25,19 +25,24 @@ typedef struct sky_zip_member {
 
 typedef struct sky_zip {
     unsigned char *directory; /* the central directory's bytes; names point into it */
-    uint64_t directory_bytes;
-    sky_zip_member *members; /* in name order */
+    sky_zip_member *members;  /* in name order */
     uint64_t num_members;
 } sky_zip;
 
-/* Reads and checks the central directory and all local headers. Errors: IO, INPUT, NOMEM. */
+/*
+ * Reads and checks the central directory and all local headers of a file of len bytes; adds twice the directory's length
+ * to the budget. Errors: IO, INPUT, NOMEM; *zip is then empty.
+ */
 sky_status sky_zip_open(int fd, const char *path, uint64_t len, sky_budget *budget, sky_zip *zip);
 void sky_zip_close(sky_zip *zip, sky_budget *budget);
 
 /* NULL where there is none. */
 sky_zip_member *sky_zip_find(const sky_zip *zip, const char *name, size_t len);
 
-/* Reads a whole member into dst and checks its CRC-32. Errors: IO, INPUT. */
+/* How many bytes of a member's name messages show, as in "%.*s". */
+int sky_zip_shown(const sky_zip_member *member);
+
+/* Reads a whole member into dst (len_bytes) and checks its CRC-32. Errors: IO, INPUT. */
 sky_status sky_zip_read(int fd, const char *path, const sky_zip_member *member, void *dst);
 
 #endif

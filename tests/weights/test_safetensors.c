@@ -124,7 +124,7 @@ static const struct bad_header {
     {"one key more", "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4],\"x\":1}}", 4, "want an object"},
     {"no object", "{\"a\":[1]}", 0, "want an object"},
     {"dtype a number", "{\"a\":{\"dtype\":1,\"shape\":[4],\"data_offsets\":[0,4]}}", 4, "want an object"},
-    {"unknown dtype", "{" TENSOR("a", "F4", "[4]", "0", "4") "}", 4, "unknown dtype"},
+    {"unknown dtype", "{" TENSOR("a", "F4", "[4]", "0", "4") "}", 4, "unknown dtype F4"},
     {"lower case dtype", "{" TENSOR("a", "f32", "[1]", "0", "4") "}", 4, "unknown dtype"},
     {"dtype lie", "{" TENSOR("a", "F32", "[4]", "0", "4") "}", 4, "do not make"},
     {"duplicate", "{" TENSOR("a", "U8", "[4]", "0", "4") "," TENSOR("a", "U8", "[4]", "0", "4") "}", 4, "JSON"},
@@ -148,6 +148,24 @@ TEST(each_rule_has_a_file_that_it_refuses)
         if (strstr(sky_message(), row->says) == NULL) {
             test_fail(__FILE__, __LINE__, "want a message with '%s', got: %s", row->says, sky_message());
         }
+    }
+}
+
+TEST(an_unknown_dtype_is_shown_where_it_can_be)
+{
+    static const struct {
+        const char *dtype;
+        bool shown;
+    } rows[] = {{"I7", true}, {"a name of twenty-one!", false}, {"\\u001b[31m", false}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char header[128];
+        test_parameters("%s", rows[i].dtype);
+        snprintf(header, sizeof header, "{\"x\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,3]}}",
+                 rows[i].dtype);
+        CHECK_STATUS(open_header(header, 3), SKY_ERR_INPUT);
+        const char *said = strstr(sky_message(), "unknown dtype");
+        CHECK(said != NULL && (strstr(said, rows[i].dtype) != NULL) == rows[i].shown);
+        CHECK(strchr(said, '\x1b') == NULL && strlen(said) < 20);
     }
 }
 

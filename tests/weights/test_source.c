@@ -2,6 +2,7 @@
 #include "weights/build_files.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,6 +168,30 @@ TEST(a_value_too_large_for_the_wanted_type_is_refused)
     sky_source_destroy(&source);
 }
 
+/* Among them 8-bit floats, whose NaN and scales nobody here would check. */
+TEST(tensors_of_other_types_are_listed_but_not_read)
+{
+    static const char *const keys[] = {"I64", "I32", "I16", "I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        const sky_dtype dtype = (sky_dtype)(SKY_I64 + i);
+        char header[128];
+        bytes file = {0};
+        sky_source *source = NULL;
+        float out = 7;
+        test_parameters("%s", keys[i]);
+        snprintf(header, sizeof header, "{\"x\":{\"dtype\":\"%s\",\"shape\":[1],\"data_offsets\":[0,%zu]}}", keys[i],
+                 sky_dtype_bytes(dtype));
+        build_safetensors(&file, header, sky_dtype_bytes(dtype));
+        CHECK_OK(open_safetensors(&file, file.len, &source));
+        const sky_source_tensor *t = sky_source_find(source, "x");
+        CHECK(t != NULL && t->dtype == dtype);
+        CHECK_STATUS(sky_source_read(source, t, &out, SKY_F32), SKY_ERR_DTYPE);
+        CHECK(strstr(sky_message(), sky_dtype_name(dtype)) != NULL && out == 7);
+        sky_source_destroy(&source);
+        bytes_free(&file);
+    }
+}
+
 TEST(long_tensors_are_read_in_pieces)
 {
     enum { COUNT = 1200001 }; /* 4.8 MB: more than one piece, and not a whole number of them */
@@ -223,6 +248,63 @@ TEST(checksums_cover_the_whole_storage)
         bytes_free(&file);
         free(values);
     }
+}
+
+typedef struct reader {
+    const sky_source *source;
+    const char *name;
+    size_t count;
+    sky_status st;
+} reader;
+
+static void *read_again(void *user)
+{
+    reader *r = user;
+    float *values = malloc(r->count * sizeof *values);
+    r->st = values != NULL ? SKY_OK : SKY_ERR_NOMEM;
+    for (int i = 0; i < 8 && r->st == SKY_OK; i++) {
+        memset(values, 0, r->count * sizeof *values);
+        r->st = sky_source_read(r->source, sky_source_find(r->source, r->name), values, SKY_F32);
+        for (size_t j = 0; j < r->count && r->st == SKY_OK; j++) {
+            r->st = values[j] == 3.0F ? SKY_OK : SKY_ERR_INTERNAL;
+        }
+    }
+    free(values);
+    return NULL;
+}
+
+/* Views of one storage: what the threads share is whether its checksum has been seen to be right. */
+TEST(several_threads_may_read_from_one_source)
+{
+    enum { COUNT = 20000, THREADS = 4 };
+    const tensor_spec specs[] = {{"all", "FloatStorage", "0", COUNT, 0, 1, {COUNT}, {1}},
+                                 {"half", "FloatStorage", "0", COUNT, COUNT / 2, 1, {COUNT / 2}, {1}}};
+    bytes pickle = {0};
+    bytes storage = {0};
+    bytes file = {0};
+    zip_layout zip = {.style = ZIP_DESCRIPTOR};
+    sky_source *source = NULL;
+    pthread_t threads[THREADS];
+    reader readers[THREADS];
+    build_pickle(&pickle, specs, 2);
+    for (int i = 0; i < COUNT; i++) {
+        bytes_add(&storage, &(float){3.0F}, sizeof(float));
+    }
+    build_torch(&file, &zip, &pickle, &storage, 1);
+    CHECK_OK(open_torch(&file, file.len, &source));
+    for (int i = 0; i < THREADS; i++) {
+        readers[i] = (reader){.source = source, .name = i == 0 ? "all" : "half", .count = i == 0 ? COUNT : COUNT / 2};
+        SKY_ASSERT(pthread_create(&threads[i], NULL, read_again, &readers[i]) == 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        SKY_ASSERT(pthread_join(threads[i], NULL) == 0);
+        test_parameters("thread %d", i);
+        EXPECT(readers[i].st == SKY_OK);
+    }
+    sky_source_destroy(&source);
+    bytes_free(&pickle);
+    bytes_free(&storage);
+    bytes_free(&file);
 }
 
 /* ---- several files ---- */

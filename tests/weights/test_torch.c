@@ -130,6 +130,7 @@ static const struct patch {
     {"directory shorter", END, 0, 12, 4, 100, "where it must"},
     {"directory elsewhere", END, 0, 16, 4, 0, "where it must"},
     {"directory outside", END, 0, 16, 4, 0x7fffffff, "where it must"},
+    {"more members than the directory has room for", END, 0, 8, 4, 0x00ff00ff, "255 members are too many"},
     {"zip64 says more members", END64, 0, 24, 8, 4, "zip64 end record is damaged", ZIP_PLAIN, true},
     {"zip64 and end disagree", END, 0, 8, 4, 0x00020002, "disagree", ZIP_PLAIN, true},
     {"zip64 and end disagree on the length", END, 0, 12, 4, 1, "disagree", ZIP_PLAIN, true},

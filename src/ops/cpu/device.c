@@ -4,11 +4,15 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+/* Weights and activations of gigabytes, met page by page, cost more in page faults than in copying: large pages. */
+enum { LARGE_PAGE_BYTES = 2 << 20 };
 
 static sky_status device_alloc(void *device, size_t bytes, void **out)
 {
     (void)device;
-    const size_t alignment = SKY_ARENA_ALIGNMENT_BYTES;
+    const size_t alignment = bytes >= 2 * LARGE_PAGE_BYTES ? LARGE_PAGE_BYTES : SKY_ARENA_ALIGNMENT_BYTES;
     if (bytes > SIZE_MAX - alignment) {
         return sky_fail(SKY_ERR_NOMEM, "%zu bytes", bytes);
     }
@@ -16,6 +20,9 @@ static sky_status device_alloc(void *device, size_t bytes, void **out)
     void *block = aligned_alloc(alignment, rounded);
     if (block == NULL) {
         return sky_fail(SKY_ERR_NOMEM, "%zu bytes of host memory", bytes);
+    }
+    if (alignment == LARGE_PAGE_BYTES) {
+        (void)madvise(block, rounded, MADV_HUGEPAGE); /* a wish: where the kernel has none, small pages serve */
     }
     *out = block;
     return SKY_OK;

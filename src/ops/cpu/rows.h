@@ -6,14 +6,19 @@
 
 #include "ops/cpu/blocks.h"
 
-/* Sums are kept in 64 lanes (element i in lane i mod 64), which are then folded in halves. */
+/*
+ * Sums are kept in 64 lanes (element i in lane i mod 64), which are then folded in halves. Loops over the lanes' vectors are
+ * unrolled so that they stay in registers: rows are short.
+ */
 enum { SKY_ROW_LANES = 64 };
 
 enum { SKY_ROW_VECS = SKY_ROW_LANES / SKY_CPU_LANES };
 
 static inline float sky_fold_sum(sky_vec *v)
 {
+    SKY_LOOP_UNROLLED
     for (int half = SKY_ROW_VECS / 2; half > 0; half /= 2) {
+        SKY_LOOP_UNROLLED
         for (int i = 0; i < half; i++) {
             v[i] += v[i + half];
         }
@@ -28,7 +33,9 @@ static inline float sky_fold_sum(sky_vec *v)
 
 static inline float sky_fold_max(sky_vec *v)
 {
+    SKY_LOOP_UNROLLED
     for (int half = SKY_ROW_VECS / 2; half > 0; half /= 2) {
+        SKY_LOOP_UNROLLED
         for (int i = 0; i < half; i++) {
             v[i] = sky_vec_max(v[i], v[i + half]);
         }
@@ -41,9 +48,18 @@ static inline float sky_fold_max(sky_vec *v)
     return max[0];
 }
 
+static inline void sky_lanes_zero(sky_vec *lane)
+{
+    SKY_LOOP_UNROLLED
+    for (int v = 0; v < SKY_ROW_VECS; v++) {
+        lane[v] = sky_vec_all(0.0F);
+    }
+}
+
 /* 64 elements, one to a lane. */
 static inline void sky_lanes_add(sky_vec *lane, const float *x)
 {
+    SKY_LOOP_UNROLLED
     for (int v = 0; v < SKY_ROW_VECS; v++) {
         lane[v] += sky_vec_load(x + v * SKY_CPU_LANES);
     }
@@ -51,6 +67,7 @@ static inline void sky_lanes_add(sky_vec *lane, const float *x)
 
 static inline void sky_lanes_add_squares(sky_vec *lane, const float *x, sky_vec mean)
 {
+    SKY_LOOP_UNROLLED
     for (int v = 0; v < SKY_ROW_VECS; v++) {
         const sky_vec d = sky_vec_load(x + v * SKY_CPU_LANES) - mean;
         lane[v] = sky_vec_madd(d, d, lane[v]);
@@ -68,7 +85,8 @@ static inline void sky_row_tail(float *tail, const float *x, int64_t len, float 
 
 static inline float sky_row_sum(const float *x, int64_t len)
 {
-    sky_vec lane[SKY_ROW_VECS] = {0};
+    sky_vec lane[SKY_ROW_VECS];
+    sky_lanes_zero(lane);
     int64_t i = 0;
     for (; i + SKY_ROW_LANES <= len; i += SKY_ROW_LANES) {
         sky_lanes_add(lane, x + i);
@@ -85,21 +103,25 @@ static inline float sky_row_sum(const float *x, int64_t len)
 static inline float sky_row_sum_squares(const float *x, int64_t len, float mean)
 {
     const sky_vec all = sky_vec_all(mean);
-    sky_vec lane[SKY_ROW_VECS] = {0};
+    sky_vec lane[SKY_ROW_VECS];
+    sky_lanes_zero(lane);
     int64_t i = 0;
     for (; i + SKY_ROW_LANES <= len; i += SKY_ROW_LANES) {
         sky_lanes_add_squares(lane, x + i, all);
     }
-    int v = 0;
-    for (; i + SKY_CPU_LANES <= len; i += SKY_CPU_LANES, v++) {
-        const sky_vec d = sky_vec_load(x + i) - all;
-        lane[v] = sky_vec_madd(d, d, lane[v]);
-    }
-    if (i < len) {
-        float tail[SKY_ROW_LANES];
-        sky_row_tail(tail, x + i, len - i, mean);
-        const sky_vec d = sky_vec_load(tail) - all;
-        lane[v] = sky_vec_madd(d, d, lane[v]);
+    SKY_LOOP_UNROLLED
+    for (int v = 0; v < SKY_ROW_VECS; v++) {
+        if (i + SKY_CPU_LANES <= len) {
+            const sky_vec d = sky_vec_load(x + i) - all;
+            lane[v] = sky_vec_madd(d, d, lane[v]);
+            i += SKY_CPU_LANES;
+        } else if (i < len) {
+            float tail[SKY_ROW_LANES];
+            sky_row_tail(tail, x + i, len - i, mean);
+            const sky_vec d = sky_vec_load(tail) - all;
+            lane[v] = sky_vec_madd(d, d, lane[v]);
+            i = len;
+        }
     }
     return sky_fold_sum(lane);
 }
