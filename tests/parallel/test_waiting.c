@@ -81,7 +81,9 @@ TEST(a_waiting_rank_sleeps)
             fprintf(stderr, "rank %d kind %d: %.1f %% of a core in %.3f s\n", sky_group_rank(world), kind,
                     100.0 * used / waited, waited);
         }
-        CHECK(used < 0.05 * waited);
-        CHECK(waited >= 0.29); /* or this was no wait */
+        /* Sleeping takes about 2 % of a core and spinning all of it: half is far from both, however busy the machine is. The
+         * others are in the next meeting already, so the case goes on. */
+        EXPECT(used < 0.5 * waited);
+        EXPECT(waited >= 0.29); /* or this was no wait */
     }
 }
