@@ -607,7 +607,10 @@ static void close_study(study *s)
     sky_cpu_device_destroy(&s->device);
     free(s->freqs);
     free(s->block);
+    char beside[sizeof s->output + 8]; /* the settings, which y4m keeps in a file of its own */
+    snprintf(beside, sizeof beside, "%s.json", s->output);
     unlink(s->output);
+    unlink(beside);
 }
 
 static int usage(const char *what)

@@ -185,7 +185,20 @@ static bool create_dataset(hid_t group, hid_t properties, sky_manifest_tensor *t
     return ok;
 }
 
-/* A group for each component that has tensors here; their objects are found by name, in a few lookups. */
+static hid_t create_untimed_group(hid_t file, const char *name)
+{
+    hid_t group = H5I_INVALID_HID;
+    const hid_t creation = H5Pcreate(H5P_GROUP_CREATE);
+    if (creation >= 0 && H5Pset_obj_track_times(creation, false) >= 0) {
+        group = H5Gcreate2(file, name, H5P_DEFAULT, creation, H5P_DEFAULT);
+    }
+    if (creation >= 0) {
+        H5Pclose(creation);
+    }
+    return group;
+}
+
+/* A group where the component has tensors here. */
 static bool create_group(sky_shard_writer *w, hid_t properties, sky_component component)
 {
     bool ok = true;
@@ -195,7 +208,7 @@ static bool create_group(sky_shard_writer *w, hid_t properties, sky_component co
             continue;
         }
         if (group < 0) {
-            group = H5Gcreate2(w->file, sky_component_group(component), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+            group = create_untimed_group(w->file, sky_component_group(component));
         }
         ok = group >= 0 && create_dataset(group, properties, &w->tensors[i]);
     }

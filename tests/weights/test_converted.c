@@ -204,6 +204,8 @@ TEST(manifests_that_lie_are_refused)
         {"\"offset\": ", "\"offset\": 70000, \"x\": ", "overlap"},
         {"\"name\": \"blocks.0.cross_attn.k.weight.scale\"", "\"name\": \"blocks.0.cross_attn.k.weight.scales\"",
          "want one f32 for each of its 256 rows"},
+        {"\"shape\": [256, 256]", "\"shape\": [512, 128]", "want one f32 for each of its 512 rows"},
+        {"\"shape\": [256, 256]", "\"shape\": [65536]", "want [rows, cols] of e4m3"},
         {"\"name\": \"blocks.0.cross_attn.k.bias\"", "\"name\": \"blocks.0.cross_attn.q.bias\"", "is there twice"},
         {"\"name\": \"blocks.0.cross_attn.k.bias\"", "\"name\": \"a/b\"", "is no name of a tensor"},
         {"\"name\": \"blocks.0.cross_attn.k.bias\"", "\"name\": \".\"", "is no name of a tensor"},
