@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PIECE_LEN = 4 << 20 }; /* elements read and uploaded at a time */
+
 typedef struct kept_tensor {
     char *name; /* owned */
     sky_weight_request request;
@@ -190,17 +192,19 @@ static sky_status find_source(const sky_weights *weights, const char *name, cons
     return SKY_OK;
 }
 
-/* Reads into host memory, in the type of the request. */
+/* Elements [first, first + len) into host memory, in the type of the request. */
 static sky_status read_host(const sky_weights *weights, const sky_source_tensor *source,
-                            const sky_weight_request *request, size_t len, unsigned char *host)
+                            const sky_weight_request *request, size_t first, size_t len, unsigned char *host)
 {
     if (request->dtype == SKY_BF16 || !request->round_bf16) {
-        return sky_checkpoint_read(weights->checkpoint, weights->component, source, host, request->dtype);
+        return sky_checkpoint_read_part(weights->checkpoint, weights->component, source, first, len, host,
+                                        request->dtype);
     }
     /* bf16 values into the upper half, then widened in place from the front: value i is written over bytes up to
      * 4i + 3, the values still to be read begin at 2 len + 2 (i + 1), which is never before. */
     const unsigned char *narrow = host + 2 * len;
-    SKY_TRY(sky_checkpoint_read(weights->checkpoint, weights->component, source, host + 2 * len, SKY_BF16));
+    SKY_TRY(sky_checkpoint_read_part(weights->checkpoint, weights->component, source, first, len, host + 2 * len,
+                                     SKY_BF16));
     for (size_t i = 0; i < len; i++) {
         uint16_t bits;
         memcpy(&bits, narrow + 2 * i, sizeof bits);
@@ -271,28 +275,34 @@ static sky_status load(sky_weights *weights, const char *name, const sky_weight_
     const sky_backend *backend = weights->ctx->backend;
     void *device = weights->ctx->device;
     sky_tensor tensor = device_shape(request, conv);
-    const size_t bytes = sky_tensor_bytes(&tensor);
     const size_t element_bytes = sky_dtype_bytes(tensor.dtype);
-    unsigned char *host = malloc(bytes);
-    unsigned char *turned = conv ? malloc(bytes) : NULL;
+    const size_t len = (size_t)sky_tensor_len(&tensor);
+    /* A convolution's weight is turned as a whole; anything else passes in pieces. */
+    const size_t piece = conv || len < PIECE_LEN ? len : PIECE_LEN;
+    unsigned char *host = malloc(piece * element_bytes);
+    unsigned char *turned = conv ? malloc(piece * element_bytes) : NULL;
 
     if (host == NULL || (conv && turned == NULL)) {
-        st = sky_fail(SKY_ERR_NOMEM, "%s: no host memory for %zu bytes", name, bytes);
+        st = sky_fail(SKY_ERR_NOMEM, "%s: no host memory for %zu bytes", name, piece * element_bytes);
         goto done;
     }
-    SKY_TRY_GOTO(read_host(weights, source, request, bytes / element_bytes, host));
-    if (conv) {
-        const int64_t *shape = tensor.shape;
-        transpose_conv(turned, host, (size_t)shape[4], (size_t)shape[3], (size_t)(shape[0] * shape[1] * shape[2]),
-                       element_bytes);
-    }
-    st = backend->alloc(device, bytes, &tensor.data);
+    st = backend->alloc(device, len * element_bytes, &tensor.data);
     if (st != SKY_OK) {
         tensor.data = NULL;
         sky_fail_in(st, "%s", name);
         goto done;
     }
-    SKY_TRY_GOTO(backend->upload(device, tensor.data, conv ? turned : host, bytes));
+    for (size_t first = 0; first < len; first += piece) {
+        const size_t count = len - first < piece ? len - first : piece;
+        SKY_TRY_GOTO(read_host(weights, source, request, first, count, host));
+        if (conv) {
+            const int64_t *shape = tensor.shape;
+            transpose_conv(turned, host, (size_t)shape[4], (size_t)shape[3], (size_t)(shape[0] * shape[1] * shape[2]),
+                           element_bytes);
+        }
+        SKY_TRY_GOTO(backend->upload(device, (unsigned char *)tensor.data + first * element_bytes, conv ? turned : host,
+                                     count * element_bytes));
+    }
     SKY_TRY_GOTO(keep(weights, name, request, conv, &tensor));
     *out = tensor;
     tensor.data = NULL;

@@ -4,8 +4,8 @@
  * Model code asks for each tensor once, by its original name, with the shape that it expects; the store reads it from
  * the checkpoint, checks and converts it and keeps it until it is destroyed. An equal request for the same name gets the
  * same tensor again; a different one (another type, rounding, or as a convolution) gets a tensor of its own. Each tensor
- * is one block of the backend; ctx's arena is not used. While loading, the host holds one tensor (a convolution's weight
- * twice) besides. Asking is not collective.
+ * is one block of the backend; ctx's arena is not used. While loading, the host holds a piece of 4 Mi elements (a convolution's
+ * weight whole, twice) besides. Asking is not collective.
  */
 #ifndef SKY_WEIGHTS_STORE_H
 #define SKY_WEIGHTS_STORE_H
