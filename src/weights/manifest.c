@@ -254,7 +254,7 @@ static sky_status check_scale(const sky_manifest *m, const sky_manifest_tensor *
     const sky_manifest_tensor key = {.name = name, .component = t->component};
     const sky_manifest_tensor *key_at = &key;
     const sky_manifest_tensor *const *found =
-        bsearch(&key_at, sorted, (size_t)m->num_tensors, sizeof *sorted, by_component_and_name);
+        bsearch(&key_at, sorted, (size_t)m->num_tensors, sizeof(const sky_manifest_tensor *), by_component_and_name);
     if (t->dtype != m->codes || t->num_dims != 2) {
         return sky_fail(SKY_ERR_INPUT, "%.200s: want [rows, cols] of %s in an %s folder", t->name,
                         sky_dtype_name(m->codes), sky_codes_name(m->codes));
@@ -269,14 +269,14 @@ static sky_status check_scale(const sky_manifest *m, const sky_manifest_tensor *
 static sky_status check_names(const sky_manifest *m)
 {
     sky_status st = SKY_OK;
-    const sky_manifest_tensor **sorted = malloc((size_t)m->num_tensors * sizeof *sorted);
+    const sky_manifest_tensor **sorted = malloc((size_t)m->num_tensors * sizeof(const sky_manifest_tensor *));
     if (sorted == NULL) {
         return no_memory();
     }
     for (int64_t i = 0; i < m->num_tensors; i++) {
         sorted[i] = &m->tensors[i];
     }
-    qsort(sorted, (size_t)m->num_tensors, sizeof *sorted, by_component_and_name);
+    qsort(sorted, (size_t)m->num_tensors, sizeof(const sky_manifest_tensor *), by_component_and_name);
     for (int64_t i = 1; i < m->num_tensors && st == SKY_OK; i++) {
         if (by_component_and_name(&sorted[i - 1], &sorted[i]) == 0) {
             st = sky_fail(SKY_ERR_INPUT, "%.200s: is there twice", sorted[i]->name);
