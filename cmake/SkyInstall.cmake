@@ -1,7 +1,7 @@
-# cmake --install: bin/skyreels-mpi, libskyreels, skyreels.h and a pkg-config file. Included last, when skyreels' link
+# cmake --install: bin/skyreels-mpi and bin/skyreels-convert, libskyreels, skyreels.h and a pkg-config file. Included last, when skyreels' link
 # libraries are known: each folder adds its own.
 if(TARGET skyreels-mpi)
-  install(TARGETS skyreels-mpi RUNTIME)
+  install(TARGETS skyreels-mpi skyreels-convert RUNTIME)
 endif()
 install(TARGETS skyreels ARCHIVE LIBRARY)
 # skyreels.h includes headers of the rooms, which include each other as "room/name.h": the tree keeps its shape.

@@ -126,7 +126,7 @@ static sky_status has_part(const char *path, const char *name, bool (*is)(const 
     return SKY_OK;
 }
 
-static bool has_safetensors(const char *folder)
+static bool has_match(const char *folder, const char *pattern)
 {
     bool found = false;
     DIR *dir = opendir(folder);
@@ -134,10 +134,15 @@ static bool has_safetensors(const char *folder)
         return false;
     }
     for (struct dirent *entry = readdir(dir); entry != NULL && !found; entry = readdir(dir)) {
-        found = fnmatch("*.safetensors", entry->d_name, FNM_PERIOD) == 0;
+        found = fnmatch(pattern, entry->d_name, FNM_PERIOD) == 0;
     }
     closedir(dir);
     return found;
+}
+
+static bool has_safetensors(const char *folder)
+{
+    return has_match(folder, "*.safetensors");
 }
 
 /* ---- opening ---- */
@@ -292,6 +297,11 @@ static sky_status tell_layout(sky_checkpoint *c)
     SKY_TRY(has_part(c->path, SKY_MANIFEST_NAME, sky_path_is_file, &manifest));
     if (manifest) {
         c->layout = SKY_LAYOUT_CONVERTED;
+    } else if (has_match(c->path, "shard-*-of-*.h5")) {
+        return sky_fail(SKY_ERR_INPUT,
+                        "%s: shards of a converted model without manifest.json: the conversion or the copy was not "
+                        "finished, do it again",
+                        c->path);
     } else if (index || transformer) {
         c->layout = SKY_LAYOUT_DIFFUSERS;
     } else if (config || has_safetensors(c->path)) {

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -600,6 +601,50 @@ TEST(a_folder_does_not_load_before_it_has_been_verified)
     CHECK(watch.looked == 1 && watch.opened == 0);
 }
 
+typedef struct saboteur {
+    const char *parent;
+    bool done;
+} saboteur;
+
+/* Flips a bit of the last shard's last byte but some, after it has been written and before it is read back. */
+static sky_status flip_while_verifying(void *user, sky_convert_phase phase, uint64_t done, uint64_t total)
+{
+    saboteur *s = user;
+    DIR *dir = phase == SKY_CONVERT_VERIFY && !s->done ? opendir(s->parent) : NULL;
+    (void)done;
+    (void)total;
+    for (struct dirent *e = dir != NULL ? readdir(dir) : NULL; e != NULL; e = readdir(dir)) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            const char *path = file_in(file_in(s->parent, e->d_name), "shard-00002-of-00002.h5");
+            struct stat info;
+            SKY_ASSERT(stat(path, &info) == 0);
+            flip_bit(path, (uint64_t)info.st_size / 2, 3);
+            s->done = true;
+        }
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    return SKY_OK;
+}
+
+TEST(verifying_notices_what_the_disk_did_not_keep)
+{
+    sky_convert_report r = {0};
+    saboteur s = {.parent = test_temp_path("sabotaged")};
+    CHECK(mkdir(s.parent, 0777) == 0);
+    const sky_convert_settings settings = {.model_path = DIFFUSERS,
+                                           .output_path = file_in(s.parent, "out"),
+                                           .codes = SKY_F8_E4M3,
+                                           .num_shards = 2,
+                                           .num_threads = 1,
+                                           .verify = true};
+    CHECK_STATUS(sky_convert_folder(&settings, flip_while_verifying, &s, &r), SKY_ERR_INPUT);
+    sky_convert_report_release(&r);
+    CHECK(s.done && strstr(sky_message(), "reading the converted model back") != NULL);
+    CHECK(strstr(sky_message(), "checksum") != NULL && count_entries(s.parent) == 0);
+}
+
 /* Whatever a killed conversion leaves either does not open, or is all there. */
 static void check_leftovers(const char *parent, uint32_t want, int *opened, int *refused)
 {
@@ -644,6 +689,25 @@ TEST(a_conversion_that_is_killed_leaves_nothing_that_loads_but_a_whole_one)
     }
     test_parameters("%d opened, %d refused", opened, refused);
     CHECK(refused > 3);
+}
+
+/* As a full disk that shows only while writing. */
+TEST(a_limit_on_file_sizes_leaves_nothing)
+{
+    const char *parent = test_temp_path("limited");
+    CHECK(mkdir(parent, 0777) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        sky_convert_report r = {0};
+        const struct rlimit limit = {.rlim_cur = 3 << 20, .rlim_max = 3 << 20};
+        signal(SIGXFSZ, SIG_IGN);
+        setrlimit(RLIMIT_FSIZE, &limit);
+        const sky_status st = convert_to(ORIGINAL, file_in(parent, "out"), 0, false, &r);
+        _exit(st == SKY_ERR_IO && strstr(sky_message(), "shard-00001-of-00001.h5: reserving") != NULL ? 7 : 8);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    CHECK(count_entries(parent) == 0);
 }
 
 TEST(a_full_disk_leaves_nothing)

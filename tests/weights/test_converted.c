@@ -144,7 +144,7 @@ TEST(incomplete_folders_are_refused)
     CHECK(unlink(file_in(folder, "config.json")) == 0);
     expect_refused(folder, "config.json: is missing");
     CHECK(unlink(file_in(folder, SKY_MANIFEST_NAME)) == 0);
-    expect_refused(folder, "manifest.json"); /* no model folder, and what one holds */
+    expect_refused(folder, "without manifest.json: the conversion or the copy was not finished");
 }
 
 /* A shard of the same length and the same names, but of another model or another format. */
