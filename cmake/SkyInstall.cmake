@@ -1,5 +1,5 @@
-# cmake --install: bin/skyreels-mpi and bin/skyreels-convert, libskyreels, skyreels.h and a pkg-config file. Included last, when skyreels' link
-# libraries are known: each folder adds its own.
+# cmake --install: bin/skyreels-mpi and bin/skyreels-convert, libskyreels, skyreels.h and a pkg-config file. Included last,
+# when skyreels' link libraries are known: each folder adds its own.
 if(TARGET skyreels-mpi)
   install(TARGETS skyreels-mpi skyreels-convert RUNTIME)
 endif()
