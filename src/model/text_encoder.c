@@ -59,30 +59,17 @@ int64_t sky_text_encoder_vocab_size(const sky_text_encoder *encoder)
     return encoder->vocab_size;
 }
 
-static sky_status need_shape(const sky_weights *weights, const char *name, int num_dims, int64_t shape[SKY_MAX_DIMS])
-{
-    int found_dims = 0;
-    if (!sky_weights_shape(weights, name, &found_dims, shape)) {
-        return sky_fail(SKY_ERR_INPUT, "text encoder: %s is missing", name);
-    }
-    if (found_dims != num_dims) {
-        return sky_fail(SKY_ERR_MISMATCH, "text encoder: %s: want %d dimensions, file has %d", name, num_dims,
-                        found_dims);
-    }
-    return SKY_OK;
-}
-
 static sky_status infer_dims(sky_text_encoder *e, const sky_weights *weights)
 {
     int64_t shape[SKY_MAX_DIMS] = {0};
-    SKY_TRY(need_shape(weights, "token_embedding.weight", 2, shape));
+    SKY_TRY(sky_weights_need_shape(weights, "token_embedding.weight", 2, shape));
     e->vocab_size = shape[0];
     e->dim = shape[1];
-    SKY_TRY(need_shape(weights, "blocks.0.attn.q.weight", 2, shape));
+    SKY_TRY(sky_weights_need_shape(weights, "blocks.0.attn.q.weight", 2, shape));
     e->attn_dim = shape[0];
-    SKY_TRY(need_shape(weights, "blocks.0.ffn.fc1.weight", 2, shape));
+    SKY_TRY(sky_weights_need_shape(weights, "blocks.0.ffn.fc1.weight", 2, shape));
     e->ffn_dim = shape[0];
-    SKY_TRY(need_shape(weights, "blocks.0.pos_embedding.embedding.weight", 2, shape));
+    SKY_TRY(sky_weights_need_shape(weights, "blocks.0.pos_embedding.embedding.weight", 2, shape));
     e->num_heads = shape[1];
     if (e->num_heads < 1 || e->attn_dim % e->num_heads != 0) {
         return sky_fail(SKY_ERR_MISMATCH,

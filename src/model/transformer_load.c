@@ -10,19 +10,6 @@
 
 enum { NAME_BYTES = 96, PATCH = 4, HEAD_DIM = 128 };
 
-static sky_status need_shape(const sky_weights *weights, const char *name, int num_dims, int64_t shape[SKY_MAX_DIMS])
-{
-    int found_dims = 0;
-    if (!sky_weights_shape(weights, name, &found_dims, shape)) {
-        return sky_fail(SKY_ERR_INPUT, "transformer: %s is missing", name);
-    }
-    if (found_dims != num_dims) {
-        return sky_fail(SKY_ERR_MISMATCH, "transformer: %s: want %d dimensions, file has %d", name, num_dims,
-                        found_dims);
-    }
-    return SKY_OK;
-}
-
 static bool has(const sky_weights *weights, const char *name)
 {
     int num_dims = 0;
@@ -93,16 +80,16 @@ sky_status sky_transformer_infer(const sky_weights *weights, sky_transformer_dim
     int64_t shape[SKY_MAX_DIMS] = {0};
     sky_transformer_dims d = {.eps = 1e-6F};
     SKY_TRY(refuse_other_kinds(weights));
-    SKY_TRY(need_shape(weights, "patch_embedding.weight", 5, shape));
+    SKY_TRY(sky_weights_need_shape(weights, "patch_embedding.weight", 5, shape));
     d.dim = shape[0];
     d.in_dim = shape[1];
-    SKY_TRY(need_shape(weights, "text_embedding.0.weight", 2, shape));
+    SKY_TRY(sky_weights_need_shape(weights, "text_embedding.0.weight", 2, shape));
     d.text_dim = shape[1];
-    SKY_TRY(need_shape(weights, "time_embedding.0.weight", 2, shape));
+    SKY_TRY(sky_weights_need_shape(weights, "time_embedding.0.weight", 2, shape));
     d.freq_dim = shape[1];
-    SKY_TRY(need_shape(weights, "blocks.0.ffn.0.weight", 2, shape));
+    SKY_TRY(sky_weights_need_shape(weights, "blocks.0.ffn.0.weight", 2, shape));
     d.ffn_dim = shape[0];
-    SKY_TRY(need_shape(weights, "head.head.weight", 2, shape));
+    SKY_TRY(sky_weights_need_shape(weights, "head.head.weight", 2, shape));
     d.out_dim = shape[0] / PATCH;
     char name[NAME_BYTES];
     do {

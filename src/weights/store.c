@@ -488,6 +488,21 @@ bool sky_weights_shape(const sky_weights *weights, const char *name, int *num_di
     return true;
 }
 
+sky_status sky_weights_need_shape(const sky_weights *weights, const char *name, int num_dims,
+                                  int64_t shape[SKY_MAX_DIMS])
+{
+    int found_dims = 0;
+    const char *component = sky_component_name(weights->component);
+    if (!sky_weights_shape(weights, name, &found_dims, shape)) {
+        return sky_fail(SKY_ERR_INPUT, "%s: %s is missing", component, name);
+    }
+    if (found_dims != num_dims) {
+        return sky_fail(SKY_ERR_MISMATCH, "%s: %s: want %d dimensions, file has %d", component, name, num_dims,
+                        found_dims);
+    }
+    return SKY_OK;
+}
+
 const json_t *sky_weights_config(const sky_weights *weights)
 {
     return sky_checkpoint_config(weights->checkpoint, weights->component);

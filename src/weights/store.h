@@ -56,6 +56,10 @@ sky_status sky_weights_get_8bit(sky_weights *weights, const char *name, sky_dtyp
 /* Shape of a tensor without loading it; false where there is none. */
 bool sky_weights_shape(const sky_weights *weights, const char *name, int *num_dims, int64_t shape[SKY_MAX_DIMS]);
 
+/* The same for a tensor that must be there with num_dims dimensions. Errors: INPUT, MISMATCH. */
+sky_status sky_weights_need_shape(const sky_weights *weights, const char *name, int num_dims,
+                                  int64_t shape[SKY_MAX_DIMS]);
+
 /* The component's config.json, or NULL. */
 const json_t *sky_weights_config(const sky_weights *weights);
 
