@@ -19,6 +19,7 @@
 #include "base/status.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct sky_group sky_group;
 
@@ -61,9 +62,9 @@ sky_status sky_group_broadcast(sky_group *group, int root, void *buf, size_t byt
 sky_status sky_group_all_gather(sky_group *group, const void *send, size_t bytes, void *recv);
 
 /*
- * What one rank sends to a peer and receives from it. A list names each peer at most once and may leave peers out; the
- * own rank is a peer like others. What one side sends the other side must expect: equal byte counts, 0 (or no entry)
- * included.
+ * What one rank sends to a peer and receives from it. A list may name a peer several times and leave peers out; the own
+ * rank is a peer like others. The k-th send to a peer that is not empty meets the peer's k-th receive from this rank that is
+ * not empty; both must have the same number of bytes.
  */
 typedef struct sky_exchange {
     int peer;
@@ -91,6 +92,18 @@ sky_status sky_group_exchange_end(sky_group *group, sky_group_exchange **exchang
 
 /* Begin and end in one. */
 sky_status sky_group_exchange_now(sky_group *group, const sky_exchange *list, int n);
+
+/*
+ * What this rank has sent to other ranks by exchanges of this group so far: bytes, and messages (entries of a list that were
+ * not empty). Agreements, broadcasts and gathers are not counted.
+ */
+typedef struct sky_traffic {
+    uint64_t bytes, messages;
+} sky_traffic;
+sky_traffic sky_group_traffic(const sky_group *group);
+
+/* Seconds that this rank has spent inside exchange_begin, exchange_end and agree of this group so far. */
+double sky_group_exchange_seconds(const sky_group *group);
 
 /*
  * A group for each color, of the ranks that passed it, in the order of key (then of rank). A rank with color < 0 gets NULL.

@@ -1,9 +1,9 @@
 /*
  * engine/engine.h - from settings to a video file, on a group of ranks
  *
- * All ranks of the group make the same calls with the same settings. The two guidance branches are dealt to the ranks
- * in turn; every rank holds the latents and advances the solver itself; rank 0 decodes and writes. The bytes do not
- * depend on the number of ranks.
+ * All ranks of the group make the same calls with the same settings. A layout (parallel/layout.h) says how they share the
+ * guidance branches and the sequence; every rank holds the latents and advances the solver itself; all decode a part of
+ * every frame; rank 0 encodes the prompts and writes the file. The bytes do not depend on the number of ranks or the layout.
  *
  *     sky_engine *engine = NULL;
  *     sky_result result = {0};
@@ -18,25 +18,45 @@
 #include "engine/progress.h"
 #include "engine/settings.h"
 #include "ops/ctx.h"
-#include "parallel/group.h"
+#include "parallel/layout.h"
+#include "parallel/sequence.h"
 
 typedef struct sky_engine sky_engine;
 
+typedef struct sky_engine_rows {
+    int step, branch;
+    const char *name; /* as model/observe.h has it: "block_7" */
+    const void *data; /* on the host */
+    int64_t first_row, num_rows;
+    size_t row_bytes;
+} sky_engine_rows;
+
 /*
- * A look at what a render makes, on every rank. Each function may be NULL; a status other than SKY_OK ends the render with
- * it. latents [16, F, H, W]: what goes into step `step`; with step = inference_steps what the decoder is given.
- * frames [num_frames, height, width, 3]: rank 0 only.
+ * A look at what a render makes, on every rank. Each function may be NULL; a status other than SKY_OK is a failure of this
+ * rank at that place, and ends the render on all of them.
  */
 typedef struct sky_engine_observer {
+    /* A stage begins; within DENOISE each step (index), within DECODE each latent frame, else index is 0. */
+    sky_status (*enter)(void *user, sky_phase phase, int64_t index);
+    /* Text encoder's output for branch 0 (prompt) or 1 (negative prompt), as shared by all ranks: bytes of the compute type. */
+    sky_status (*text)(void *user, int branch, const void *data, size_t bytes);
+    /* [16, F, H, W]: what goes into step `step`; with step = inference_steps what the decoder is given. */
     sky_status (*latents)(void *user, int step, const float *latents, int64_t len);
+    /* A transformer's intermediate value: this rank's rows, `first_row` in the whole; rows [num_rows, row_bytes]. */
+    sky_status (*rows)(void *user, const sky_engine_rows *rows);
+    /* [16, F, H, W] of one guidance branch, on the ranks that computed it. */
+    sky_status (*velocity)(void *user, int step, int branch, const float *velocity, int64_t len);
+    /* [num_frames, height, width, 3]; rank 0 only. */
     sky_status (*frames)(void *user, const uint8_t *frames, int64_t len);
     void *user;
+    const struct sky_engine_observer *next; /* another one, or NULL */
 } sky_engine_observer;
 
 typedef struct sky_engine_config {
     const sky_backend *backend; /* with its device, as everything here: borrowed, outlives the engine */
     void *device;
     sky_group *group;
+    sky_layout_request layout;           /* zeros: as is best */
     const sky_log *log;                  /* may be NULL */
     const sky_progress *progress;        /* may be NULL */
     const sky_engine_observer *observer; /* may be NULL */
@@ -47,8 +67,12 @@ typedef struct sky_result {
     double step_seconds_median;
     double step_seconds_worst;
     double seconds_total;
+    sky_layout layout;              /* chosen */
     int64_t num_tokens;             /* of the transformer's sequence */
-    int64_t num_text_tokens[2];     /* prompt, negative prompt; of the branches this rank encoded, else 0 */
+    sky_span tokens, heads;         /* this rank's share */
+    sky_traffic traffic;            /* sent by this rank while denoising */
+    double exchange_seconds;        /* of this rank in exchanges while denoising */
+    int64_t num_text_tokens[2];     /* prompt, negative prompt; on rank 0, else 0 */
     uint64_t weight_bytes;          /* device bytes of the largest set of weights held at once */
     uint64_t activation_peak_bytes; /* largest arena */
 } sky_result;

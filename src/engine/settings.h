@@ -42,6 +42,7 @@ typedef struct sky_settings {
     bool text_encoder_fp8; /* the text encoder's weights are kept in e4m3 */
     sky_rng rng;
     sky_time_grid scheduler;
+    bool fast_ring; /* ring attention in another order of the keys: overlaps better, differs by rounding */
     const sky_arithmetic *arithmetic; /* NULL; for measurements: instead of precision and attention_8bit */
 } sky_settings;
 

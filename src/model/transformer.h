@@ -17,6 +17,7 @@
 #include "model/observe.h"
 #include "model/rope.h"
 #include "model/text_encoder.h"
+#include "parallel/sequence.h"
 #include "weights/store.h"
 
 typedef struct sky_transformer sky_transformer;
@@ -71,13 +72,18 @@ sky_status sky_transformer_condition(sky_ctx *ctx, const sky_transformer *model,
 typedef struct sky_transformer_args {
     sky_tensor velocity; /* [out_dim, F, H, W] f32  out */
     sky_tensor latents;  /* [in_dim, F, H, W] f32, H and W even */
-    sky_tensor freqs;    /* [S, head_dim / 2, 2] f32: sky_rope_fill */
+    sky_tensor freqs;    /* [tokens of this rank, head_dim / 2, 2] f32: sky_rope_fill */
     float timestep;
     const sky_text_kv *kv;
-    const sky_observer *observer; /* may be NULL */
+    const sky_sequence *sequence; /* NULL: whole on this rank */
+    const sky_observer *observer; /* may be NULL; sees this rank's rows */
 } sky_transformer_args;
 
-/* Temporary memory comes from ctx's arena and is given back. Source: modules/transformer.py WanModel.forward. */
+/*
+ * Temporary memory comes from ctx's arena and is given back. Collective over sequence->group: latents, timestep and text are
+ * alike on its ranks, and each gets the whole velocity. What of a step may fail on one rank alone is to be held back
+ * (sky_ctx_hold), or the others wait. Source: modules/transformer.py WanModel.forward.
+ */
 sky_status sky_transformer_forward(sky_ctx *ctx, const sky_transformer *model, const sky_transformer_args *args);
 
 #endif

@@ -8,6 +8,7 @@
 #define SKY_MODEL_VAE_H
 
 #include "ops/ctx.h"
+#include "parallel/strips.h"
 #include "weights/store.h"
 
 enum { SKY_VAE_LATENT_CHANNELS = 16, SKY_VAE_STRIDE_T = 4, SKY_VAE_STRIDE_HW = 8 };
@@ -21,6 +22,7 @@ typedef struct sky_vae_args {
     sky_tensor latents;        /* [16, F, H, W] f32, normalised */
     sky_tensor frames;         /* decode: [4F-3, 8H, 8W, 3] u8 out, or [3, 4F-3, 8H, 8W] f32 out, clamped to [-1, 1];
                            encode: [3, 4F-3, 8H, 8W] f32 in */
+    const sky_strips *strips;  /* NULL: whole frames on this rank. Else H above is the rows of this rank's strip */
     sky_vae_progress progress; /* or NULL */
     void *user;
 } sky_vae_args;
@@ -38,6 +40,8 @@ void sky_vae_destroy(sky_vae **vae);
  * inputs rounded), attention and residual sums are rounded where the published code under autocast rounds them.
  * In planning mode latents and frames need a shape and a data pointer that is not NULL; nothing is computed or called back.
  * With a progress function each chunk is waited for. Frames decoded first do not depend on those that follow.
+ * With strips both are collective over strips->group, and the bytes are those of whole frames; what may fail on one rank
+ * alone is to be held back (sky_ctx_hold).
  * Errors: SHAPE, DTYPE where latents and frames do not fit together; USAGE for encoding without an encoder.
  * Source: modules/vae.py WanVAE.decode, .encode.
  */

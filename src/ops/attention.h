@@ -3,10 +3,12 @@
  *
  *     P[s, n, t] = softmax_t( softmax_scale * q[s, n] . k[t, n]  +  rel_bias[n, t - s + Sq - 1] )
  *     y[s, n]    = sum_t P[s, n, t] * v[t, n]
+ *     lse[s, n]  = ln sum_t exp( softmax_scale * q[s, n] . k[t, n] )        optional: what merge_attention needs
  *
- * Shapes   q, y [Sq, N, D]; k, v [Sk, N, D]; rel_bias [N, Sq + Sk - 1] or absent; Sk at least 1, Sq may be 0;
+ * Shapes   q, y [Sq, N, D]; k, v [Sk, N, D]; rel_bias [N, Sq + Sk - 1] or absent; lse [Sq, N] or absent, not
+ *          together with rel_bias; Sk at least 1, Sq may be 0;
  *          y overlaps nothing
- * Types    q, k, v, y f32 or bf16, all the same; rel_bias f32. Scores, softmax and sums in f32 (f64 reference), y rounded
+ * Types    q, k, v f32 or bf16, the same; y of their type or f32; rel_bias and lse f32. Scores, softmax and sums in f32 (f64 reference), y rounded
  *          once.
  * Bytes    A query's row depends on q's row, k, v and its position only, not on Sq or on other queries, as long as queries
  *          are cut at multiples of SKY_ATTENTION_PIECE_ROWS; heads are independent of each other.
@@ -27,6 +29,7 @@ typedef struct sky_attention_args {
     sky_tensor k;        /* [Sk, N, D] */
     sky_tensor v;        /* [Sk, N, D] */
     sky_tensor rel_bias; /* [N, Sq + Sk - 1] f32, optional */
+    sky_tensor lse;      /* [Sq, N] f32  out, optional */
     float softmax_scale;
 } sky_attention_args;
 

@@ -10,11 +10,12 @@
  *     o     = a o + sum_j value(e4m3(448 p[j])) * value(v[j, n])                                f32 in the tile, then added
  *     m     = m'
  *     y[s, n, c] = o[c] / 448 / d * v_scale[n, c]
+ *     lse[s, n]  = m + ln d                                      optional: what merge_attention needs
  *
  * K is taken less its mean over all tokens (quantize_heads): softmax does not notice.
  *
- * Shapes   q, y [Sq, N, D]; q_scale [ceil(Sq / 64), N]; k, v [Sk, N, D]; k_scale [ceil(Sk / 128), N]; v_scale [N, D]; Sk at
- *          least 1, Sq may be 0; y overlaps nothing
+ * Shapes   q, y [Sq, N, D]; q_scale [ceil(Sq / 64), N]; k, v [Sk, N, D]; k_scale [ceil(Sk / 128), N]; v_scale [N, D];
+ *          lse [Sq, N] or absent; Sk at least 1, Sq may be 0; outputs overlap nothing
  * Types    q, k i8; v e4m3; scales f32; y bf16 or f32. Scores, softmax and sums f32 (reference: the sums within a tile in f64).
  * Bytes    A query's row depends on q's row and scale, k, v and nothing else, as long as queries are cut at multiples of
  *          SKY_Q_GROUP_TOKENS; heads are independent of each other.
@@ -35,6 +36,7 @@ typedef struct sky_attention_8bit_args {
     sky_tensor k_scale; /* [ceil(Sk / 128), N] f32 */
     sky_tensor v;       /* [Sk, N, D] e4m3 */
     sky_tensor v_scale; /* [N, D] f32 */
+    sky_tensor lse;     /* [Sq, N] f32  out, optional */
     float softmax_scale;
 } sky_attention_8bit_args;
 

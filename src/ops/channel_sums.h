@@ -2,11 +2,11 @@
  * ops/channel_sums.h - sums over tokens that are the same in any order, and the mean from them
  *
  *     sums[c] = sum_s fixed(x[s, c])      fixed(v) = v * 2^32, rounded to nearest even (saturating at +-2^62 / rows, NaN: 0)
- *     mean[c] = (f32)(sums[c] / (2^32 * num_tokens))      in f64, rounded once
+ *     mean[c] = (f32)(sum_p sums[p, c] / (2^32 * num_tokens))      the sum exact, the rest in f64, rounded once
  *
  * 64-bit fixed point: ranks add their sums of different tokens and get what one rank would get.
  *
- * Shapes   x [rows, C]; sums, mean [C]; rows may be 0
+ * Shapes   x [rows, C]; sums, mean [C]; rows may be 0. sums_to_mean: sums [C] or [parts, C], a part for each rank
  * Types    x f32 or bf16; sums i64; mean f32
  * Errors   SHAPE, DTYPE; SHAPE where num_tokens is below 1
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
@@ -24,7 +24,7 @@ typedef struct sky_channel_sums_args {
 
 typedef struct sky_sums_to_mean_args {
     sky_tensor mean; /* [C] f32  out */
-    sky_tensor sums; /* [C] i64 */
+    sky_tensor sums; /* [C] or [parts, C] i64 */
     int64_t num_tokens;
 } sky_sums_to_mean_args;
 

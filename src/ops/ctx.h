@@ -13,11 +13,20 @@
 
 typedef struct sky_backend sky_backend;
 
+enum { SKY_HELD_MESSAGE_BYTES = 2048 };
+
+/* The first failure while failures are held back: sky_ctx_hold(). */
+typedef struct sky_held {
+    sky_status status;
+    char message[SKY_HELD_MESSAGE_BYTES];
+} sky_held;
+
 typedef struct sky_ctx {
     const sky_backend *backend;
     void *device;     /* the backend's own state: threads, streams, library handles */
     sky_arena *arena; /* activations and scratch; in planning mode ops check their arguments and compute nothing */
     const sky_log *log;
+    sky_held *held; /* NULL: failures are returned where they happen */
 } sky_ctx;
 
 /* A new tensor from ctx's arena: SKY_TRY(sky_ctx_tensor(ctx, &q, SKY_BF16, 2, (int64_t[]){rows, cols})). */
@@ -38,5 +47,26 @@ sky_status sky_ctx_zero(sky_ctx *ctx, const sky_tensor *to);
 
 /* Waits until everything enqueued on ctx is done. Errors: DEVICE, also for what failed earlier. */
 sky_status sky_ctx_sync(sky_ctx *ctx);
+
+/*
+ * Holding failures back. Between ranks that exchange data in the middle of a computation, a rank that leaves because one of
+ * its ops failed would leave the others waiting. From sky_ctx_hold() on, the first failure of an op, copy or sync is kept in
+ * *held and SKY_OK returned; what follows computes nothing, as when planning, and so the rank passes by the same exchanges
+ * as the others (with whatever is in its buffers) up to sky_ctx_release(), which returns the failure with its message:
+ *
+ *     sky_held held;
+ *     sky_ctx_hold(ctx, &held);
+ *     sky_status st = forward(ctx);                  // exchanges inside; may still fail by itself: COMM, arguments
+ *     SKY_KEEP_FIRST(st, sky_ctx_release(ctx));
+ *     st = sky_group_agree(group, st);
+ *
+ * sky_ctx_keep() lets a failure that comes from elsewhere (an observer) be held back too; without a hold it returns st.
+ */
+void sky_ctx_hold(sky_ctx *ctx, sky_held *held);
+sky_status sky_ctx_release(sky_ctx *ctx);
+sky_status sky_ctx_keep(sky_ctx *ctx, sky_status st);
+
+/* Whether a failure is being held back: nothing is computed any more. */
+bool sky_ctx_failed(const sky_ctx *ctx);
 
 #endif

@@ -1,0 +1,60 @@
+/*
+ * parallel/layout.h - how the ranks of a job are used
+ *
+ *     ranks = cfg_degree x ring_degree x ulysses_degree
+ *
+ * cfg_degree groups compute a guidance branch each; within such a group the sequence is dealt to ring_degree x ulysses_degree
+ * ranks (its members). Ulysses ranks exchange heads; ring ranks exchange keys and values. Neighbours in rank number, which
+ * share the fastest links, are neighbours in Ulysses: rank = (branch_group * ring_degree + ring) * ulysses_degree + ulysses.
+ * Source: arXiv 2405.07719 (USP); the published model has ulysses_degree only.
+ */
+#ifndef SKY_PARALLEL_LAYOUT_H
+#define SKY_PARALLEL_LAYOUT_H
+
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct sky_layout {
+    int cfg_degree, ring_degree, ulysses_degree; /* in a request, 0 leaves a degree open */
+} sky_layout;
+
+/* What was asked for. use_usp: the sequence is to be split (1), is not to be split (-1), or as is best (0). */
+typedef struct sky_layout_request {
+    sky_layout degrees;
+    int use_usp;
+} sky_layout_request;
+
+/*
+ * Fills the degrees left open, for num_ranks ranks, attention of num_heads heads and num_branches guidance branches (1 or 2).
+ * cfg_degree first, where num_ranks allows it and --use_usp does not ask otherwise; then the largest ulysses_degree that
+ * leaves at most a tenth of the ranks' time idle because heads do not divide; ring_degree is what is left.
+ * Errors: USAGE where degrees contradict each other, num_ranks or num_branches; the message lists the layouts that fit.
+ */
+sky_status sky_layout_choose(const sky_layout_request *request, int num_ranks, int64_t num_heads, int num_branches,
+                             sky_layout *out);
+
+/*
+ * All layouts of num_ranks ranks, best first; at most `room` of them are written, the number of all is returned.
+ * num_branches as above.
+ */
+int sky_layout_list(int num_ranks, int64_t num_heads, int num_branches, sky_layout *list, int room);
+
+int sky_layout_ranks(const sky_layout *layout);
+
+/* Members of a sequence: ring_degree x ulysses_degree. */
+int sky_layout_members(const sky_layout *layout);
+
+typedef struct sky_place {
+    int branch_group; /* computes the branches b with b % cfg_degree = branch_group */
+    int member;       /* in the sequence: ring * ulysses_degree + ulysses */
+    int ring, ulysses;
+} sky_place;
+sky_place sky_layout_place(const sky_layout *layout, int rank);
+
+/* "guidance 2 x ring 1 x Ulysses 4" in text; returns it. */
+const char *sky_layout_describe(const sky_layout *layout, char *text, size_t size);
+
+#endif

@@ -1,0 +1,118 @@
+/*
+ * parallel/sequence.h - a sequence of tokens dealt to ranks, and what self-attention exchanges between them
+ *
+ * Outside attention a member holds some tokens and all heads; inside it holds some heads and, of keys and values, all
+ * tokens. With U Ulysses and R ring ranks, member m = r * U + u:
+ *
+ *     tokens(m)   the m-th share of all tokens (partition.h)
+ *     block(r)    the tokens of members r*U .. r*U + U-1: contiguous
+ *     heads(u)    the u-th share of the heads
+ *
+ *     outside       every tensor  [tokens(m), all heads]
+ *     gather Q      [block(r), heads(u)]            from the members of r
+ *     gather K, V   [all tokens, heads(u)]          from all members; with fast_ring [block(r), heads(u)], which are then
+ *                                                   passed around the ring, R - 1 times
+ *     scatter Y     [block(r), heads(u)] -> [tokens(m), all heads]
+ *
+ * What travels is what attention reads: codes with their scales, or values in the compute type. Tensors keep the order of
+ * the global index, so attention walks the keys as one rank would, and its rows have the same bytes on every layout.
+ *
+ * Collective means over `group`. Exchanges have a begin and an end so that ranks compute in between. A rank on its own
+ * (one member, or sequence without a group) exchanges nothing.
+ */
+#ifndef SKY_PARALLEL_SEQUENCE_H
+#define SKY_PARALLEL_SEQUENCE_H
+
+#include "ops/ctx.h"
+#include "parallel/group.h"
+#include "parallel/partition.h"
+
+typedef struct sky_sequence {
+    sky_group *group; /* the members, in order; borrowed. NULL: one member */
+    int ulysses_degree, ring_degree;
+    bool fast_ring;
+    int64_t num_tokens, num_heads;
+    sky_traffic *planned; /* counts what would be sent while ctx plans; may be NULL */
+} sky_sequence;
+
+/* A sequence that is whole on this rank. */
+sky_sequence sky_sequence_whole(int64_t num_tokens, int64_t num_heads);
+
+int sky_sequence_members(const sky_sequence *s);
+int sky_sequence_member(const sky_sequence *s); /* this rank's number */
+
+sky_span sky_sequence_tokens(const sky_sequence *s, int member);
+sky_span sky_sequence_block(const sky_sequence *s, int ring); /* of one ring rank's U members */
+sky_span sky_sequence_heads(const sky_sequence *s, int ulysses);
+
+/* This rank's. */
+sky_span sky_sequence_own_tokens(const sky_sequence *s);
+sky_span sky_sequence_own_block(const sky_sequence *s);
+sky_span sky_sequence_own_heads(const sky_sequence *s);
+
+/* Tokens of the largest block. */
+int64_t sky_sequence_largest_block(const sky_sequence *s);
+
+/*
+ * One tensor of attention. A row stands for tokens_per_row tokens (1, or 64 and 128 for scales), a head for `width` columns.
+ * mine [rows(tokens(m)), num_heads * width]; gathered [rows(block or all), heads(u) * width]; sorted is room for as much as
+ * mine, used where U > 1: mine's columns by receiver, one behind the other.
+ */
+typedef struct sky_operand_parts {
+    sky_tensor mine, sorted, gathered;
+    int64_t tokens_per_row;
+    int64_t width;
+} sky_operand_parts;
+
+typedef enum sky_reach {
+    SKY_REACH_BLOCK, /* members of this rank's block */
+    SKY_REACH_ALL,   /* all members */
+} sky_reach;
+
+/* Takes `sorted` (where U > 1) and `gathered` from ctx's arena, for a tensor like mine, which must be set already. */
+sky_status sky_sequence_alloc(sky_ctx *ctx, const sky_sequence *s, sky_reach reach, sky_operand_parts *parts);
+
+/*
+ * Sends `mine` to the members within reach and receives their parts; *exchange is NULL where there is nothing to wait for.
+ * Sorting runs on ctx; ctx is waited for before anything is sent. At most SKY_SEQUENCE_MAX_OPERANDS operands go together.
+ * While planning nothing is exchanged. Collective.
+ */
+enum { SKY_SEQUENCE_MAX_OPERANDS = 4 };
+sky_status sky_sequence_gather_begin(sky_ctx *ctx, const sky_sequence *s, sky_reach reach,
+                                     const sky_operand_parts *operands, int num, sky_group_exchange **exchange);
+sky_status sky_sequence_gather_end(sky_ctx *ctx, const sky_sequence *s, sky_group_exchange **exchange);
+
+/*
+ * The way back: y [block(r), heads(u) * width] to mine [tokens(m), num_heads * width]; received is room for as much as mine,
+ * used where U > 1. Collective.
+ */
+sky_status sky_sequence_scatter(sky_ctx *ctx, const sky_sequence *s, int64_t width, const sky_tensor *y,
+                                const sky_tensor *received, const sky_tensor *mine);
+
+/*
+ * One step around the ring: sends the tensors `from` (of the block that this rank has now) to the next ring rank and
+ * receives its predecessor's into `to`. rows says which are whole: after `step` steps (0 at first) this rank has block
+ * (ring - step) mod R. Each tensor [rows(largest block), columns], filled from row 0. Collective; ended by gather_end.
+ */
+typedef struct sky_ring_parts {
+    sky_tensor from, to;
+    int64_t tokens_per_row;
+} sky_ring_parts;
+int sky_sequence_ring_block(const sky_sequence *s, int step);
+sky_status sky_sequence_pass_begin(sky_ctx *ctx, const sky_sequence *s, int step, const sky_ring_parts *parts, int num,
+                                   sky_group_exchange **exchange);
+
+/* Every member's rows to every member: mine [tokens(m), columns] to all [num_tokens, columns]. Collective. */
+sky_status sky_sequence_share_rows(sky_ctx *ctx, const sky_sequence *s, const sky_tensor *mine, const sky_tensor *all);
+
+/*
+ * One row of every member to every member, for what is summed over all tokens: mine [columns] to all [members, columns].
+ * Collective; ended by gather_end.
+ */
+typedef struct sky_shared_row {
+    sky_tensor mine, all;
+} sky_shared_row;
+sky_status sky_sequence_share_begin(sky_ctx *ctx, const sky_sequence *s, const sky_shared_row *rows, int num,
+                                    sky_group_exchange **exchange);
+
+#endif

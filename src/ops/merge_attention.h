@@ -1,0 +1,29 @@
+/*
+ * ops/merge_attention.h - attention over two sets of keys from attention over each
+ *
+ *     m          = max(lse[s, n], other_lse[s, n])
+ *     w, v       = exp(lse - m), exp(other_lse - m)
+ *     y[s, n]    = (w y[s, n] + v other[s, n]) / (w + v)
+ *     lse[s, n]  = m + ln(w + v)
+ *
+ * Shapes   y, other [S, N, D]; lse, other_lse [S, N]; S may be 0; outputs overlap nothing else
+ * Types    all f32. Everything in f32 (reference: f64, rounded once).
+ * Errors   SHAPE, DTYPE
+ * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
+ * Source   Liu et al. 2023 (ring attention); Dao 2023 (FlashAttention-2), section 3.1: the same rule, between ranks.
+ */
+#ifndef SKY_OPS_MERGE_ATTENTION_H
+#define SKY_OPS_MERGE_ATTENTION_H
+
+#include "ops/ctx.h"
+
+typedef struct sky_merge_attention_args {
+    sky_tensor y;         /* [S, N, D]  in and out */
+    sky_tensor lse;       /* [S, N]  in and out */
+    sky_tensor other;     /* [S, N, D] */
+    sky_tensor other_lse; /* [S, N] */
+} sky_merge_attention_args;
+
+sky_status sky_merge_attention(sky_ctx *ctx, const sky_merge_attention_args *args);
+
+#endif
