@@ -17,15 +17,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct sky_layout {
+typedef struct sky_rank_layout {
     int cfg_degree, ring_degree, ulysses_degree; /* in a request, 0 leaves a degree open */
-} sky_layout;
+} sky_rank_layout;
 
 /* What was asked for. use_usp: the sequence is to be split (1), is not to be split (-1), or as is best (0). */
-typedef struct sky_layout_request {
-    sky_layout degrees;
+typedef struct sky_rank_layout_request {
+    sky_rank_layout degrees;
     int use_usp;
-} sky_layout_request;
+} sky_rank_layout_request;
 
 /*
  * Fills the degrees left open, for num_ranks ranks, attention of num_heads heads and num_branches guidance branches (1 or 2).
@@ -33,28 +33,28 @@ typedef struct sky_layout_request {
  * leaves at most a tenth of the ranks' time idle because heads do not divide; ring_degree is what is left.
  * Errors: USAGE where degrees contradict each other, num_ranks or num_branches; the message lists the layouts that fit.
  */
-sky_status sky_layout_choose(const sky_layout_request *request, int num_ranks, int64_t num_heads, int num_branches,
-                             sky_layout *out);
+sky_status sky_rank_layout_choose(const sky_rank_layout_request *request, int num_ranks, int64_t num_heads,
+                                  int num_branches, sky_rank_layout *out);
 
 /*
  * All layouts of num_ranks ranks, best first; at most `room` of them are written, the number of all is returned.
  * num_branches as above.
  */
-int sky_layout_list(int num_ranks, int64_t num_heads, int num_branches, sky_layout *list, int room);
+int sky_rank_layout_list(int num_ranks, int64_t num_heads, int num_branches, sky_rank_layout *list, int room);
 
-int sky_layout_ranks(const sky_layout *layout);
+int sky_rank_layout_ranks(const sky_rank_layout *layout);
 
 /* Members of a sequence: ring_degree x ulysses_degree. */
-int sky_layout_members(const sky_layout *layout);
+int sky_rank_layout_members(const sky_rank_layout *layout);
 
 typedef struct sky_place {
     int branch_group; /* computes the branches b with b % cfg_degree = branch_group */
     int member;       /* in the sequence: ring * ulysses_degree + ulysses */
     int ring, ulysses;
 } sky_place;
-sky_place sky_layout_place(const sky_layout *layout, int rank);
+sky_place sky_rank_layout_place(const sky_rank_layout *layout, int rank);
 
 /* "guidance 2 x ring 1 x Ulysses 4" in text; returns it. */
-const char *sky_layout_describe(const sky_layout *layout, char *text, size_t size);
+const char *sky_rank_layout_describe(const sky_rank_layout *layout, char *text, size_t size);
 
 #endif

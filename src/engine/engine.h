@@ -56,7 +56,7 @@ typedef struct sky_engine_config {
     const sky_backend *backend; /* with its device, as everything here: borrowed, outlives the engine */
     void *device;
     sky_group *group;
-    sky_layout_request layout;           /* zeros: as is best */
+    sky_rank_layout_request layout;      /* zeros: as is best */
     const sky_log *log;                  /* may be NULL */
     const sky_progress *progress;        /* may be NULL */
     const sky_engine_observer *observer; /* may be NULL */
@@ -67,7 +67,7 @@ typedef struct sky_result {
     double step_seconds_median;
     double step_seconds_worst;
     double seconds_total;
-    sky_layout layout;              /* chosen */
+    sky_rank_layout layout;         /* chosen */
     int64_t num_tokens;             /* of the transformer's sequence */
     sky_span tokens, heads;         /* this rank's share */
     sky_traffic traffic;            /* sent by this rank while denoising */
