@@ -21,6 +21,7 @@
 #include "ops/channel_sums.h"
 #include "ops/conv3d.h"
 #include "ops/convert.h"
+#include "ops/copy_columns.h"
 #include "ops/ctx.h"
 #include "ops/dequantize_rows.h"
 #include "ops/embedding.h"
@@ -53,6 +54,7 @@
     X(channel_sums)        \
     X(conv3d)              \
     X(convert)             \
+    X(copy_columns)        \
     X(dequantize_rows)     \
     X(embedding)           \
     X(frames_to_u8)        \

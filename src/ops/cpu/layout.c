@@ -225,3 +225,47 @@ sky_status SKY_CPU(to_channels_first)(sky_ctx *ctx, const sky_to_channels_first_
     sky_to_channels_first_args copy = *args;
     return run(ctx, args->y.shape[1] * args->y.shape[2], line_to_channels_first, &copy);
 }
+
+/* A range of columns is copied in jobs of about COPY_BYTES: several rows, or, where rows are longer, a part of one. */
+enum { COPY_BYTES = 256 << 10 };
+
+typedef struct copy_job {
+    unsigned char *y;
+    const unsigned char *x;
+    size_t y_stride, x_stride, row_bytes; /* row_bytes of each row are copied */
+    size_t part_bytes;                    /* of a row, in one job */
+    int64_t num_parts;                    /* of a row */
+    int64_t num_rows, rows_per_job;
+} copy_job;
+
+static void copy_some(void *arg, int64_t index, int thread)
+{
+    (void)thread;
+    const copy_job *job = arg;
+    const int64_t first = index / job->num_parts * job->rows_per_job;
+    const int64_t end = sky_min_i64(first + job->rows_per_job, job->num_rows);
+    const size_t at = (size_t)(index % job->num_parts) * job->part_bytes;
+    const size_t rest = job->row_bytes - at;
+    const size_t bytes = rest < job->part_bytes ? rest : job->part_bytes;
+    for (int64_t r = first; r < end; r++) {
+        memcpy(job->y + (size_t)r * job->y_stride + at, job->x + (size_t)r * job->x_stride + at, bytes);
+    }
+}
+
+sky_status SKY_CPU(copy_columns)(sky_ctx *ctx, const sky_copy_columns_args *args, void *scratch)
+{
+    (void)scratch;
+    const size_t element = sky_dtype_bytes(args->x.dtype);
+    copy_job job = {
+        .y = bytes_of(&args->y) + (size_t)args->y_first * element,
+        .x = bytes_of(&args->x) + (size_t)args->x_first * element,
+        .y_stride = (size_t)args->y.shape[1] * element,
+        .x_stride = (size_t)args->x.shape[1] * element,
+        .row_bytes = (size_t)args->num_columns * element,
+        .num_rows = args->x.shape[0],
+    };
+    job.part_bytes = job.row_bytes < COPY_BYTES ? job.row_bytes : COPY_BYTES;
+    job.num_parts = sky_div_up((int64_t)job.row_bytes, (int64_t)job.part_bytes);
+    job.rows_per_job = COPY_BYTES / (int64_t)job.part_bytes;
+    return run(ctx, sky_div_up(job.num_rows, job.rows_per_job) * job.num_parts, copy_some, &job);
+}

@@ -170,3 +170,19 @@ sky_status sky_ref_frames_to_u8(sky_ctx *ctx, const sky_frames_to_u8_args *args,
     }
     return SKY_OK;
 }
+
+sky_status sky_ref_copy_columns(sky_ctx *ctx, const sky_copy_columns_args *args, void *scratch)
+{
+    (void)ctx;
+    (void)scratch;
+    const size_t bytes = sky_dtype_bytes(args->x.dtype);
+    for (int64_t r = 0; r < args->x.shape[0]; r++) {
+        for (int64_t c = 0; c < args->num_columns; c++) {
+            const int64_t to = r * args->y.shape[1] + args->y_first + c;
+            const int64_t from = r * args->x.shape[1] + args->x_first + c;
+            memcpy((unsigned char *)args->y.data + (size_t)to * bytes,
+                   (const unsigned char *)args->x.data + (size_t)from * bytes, bytes);
+        }
+    }
+    return SKY_OK;
+}
