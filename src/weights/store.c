@@ -11,6 +11,9 @@
 
 enum { PIECE_LEN = 4 << 20 }; /* elements read and uploaded at a time */
 
+/* Where tensors without memory are said to be: far from what a planning arena hands out, and from NULL. */
+#define PLANNED_BASE ((uintptr_t)1 << 62)
+
 typedef struct kept_tensor {
     char *name; /* owned */
     sky_weight_request request;
@@ -29,6 +32,8 @@ struct sky_weights {
     uint64_t read_bytes;  /* of the file, each tensor once */
     uint64_t total_bytes; /* of the component's files */
     uint64_t held_bytes;
+    uint64_t staging_bytes; /* host memory for one tensor, the most so far */
+    bool planning;
 };
 
 sky_status sky_weights_create(sky_ctx *ctx, const sky_checkpoint *checkpoint, sky_component component,
@@ -44,6 +49,7 @@ sky_status sky_weights_create(sky_ctx *ctx, const sky_checkpoint *checkpoint, sk
     weights->progress = progress;
     weights->user = user;
     weights->total_bytes = sky_checkpoint_bytes(checkpoint, component);
+    weights->planning = sky_ctx_planning(ctx);
     *out = weights;
     return SKY_OK;
 }
@@ -55,7 +61,9 @@ void sky_weights_destroy(sky_weights **weights)
         return;
     }
     for (size_t i = 0; i < w->num_kept; i++) {
-        w->ctx->backend->free(w->ctx->device, w->kept[i].tensor.data);
+        if (!w->planning) {
+            w->ctx->backend->free(w->ctx->device, w->kept[i].tensor.data);
+        }
         free(w->kept[i].name);
     }
     free(w->kept);
@@ -268,6 +276,24 @@ static sky_status keep(sky_weights *weights, const char *name, const sky_weight_
     return SKY_OK;
 }
 
+static void count_staging(sky_weights *weights, uint64_t bytes)
+{
+    if (bytes > weights->staging_bytes) {
+        weights->staging_bytes = bytes;
+    }
+}
+
+/* In place of loading: a tensor of this shape without memory. */
+static sky_status plan_tensor(sky_weights *weights, const char *name, const sky_weight_request *request, bool conv,
+                              sky_tensor *out)
+{
+    sky_tensor tensor = device_shape(request, conv);
+    tensor.data = (void *)(PLANNED_BASE + (uintptr_t)weights->held_bytes);
+    SKY_TRY(keep(weights, name, request, conv, &tensor));
+    *out = tensor;
+    return SKY_OK;
+}
+
 static sky_status load(sky_weights *weights, const char *name, const sky_weight_request *request, bool conv,
                        const sky_source_tensor *source, sky_tensor *out)
 {
@@ -279,6 +305,10 @@ static sky_status load(sky_weights *weights, const char *name, const sky_weight_
     const size_t len = (size_t)sky_tensor_len(&tensor);
     /* A convolution's weight is turned as a whole; anything else passes in pieces. */
     const size_t piece = conv || len < PIECE_LEN ? len : PIECE_LEN;
+    count_staging(weights, (conv ? 2 : 1) * (uint64_t)piece * element_bytes);
+    if (weights->planning) {
+        return plan_tensor(weights, name, request, conv, out);
+    }
     unsigned char *host = malloc(piece * element_bytes);
     unsigned char *turned = conv ? malloc(piece * element_bytes) : NULL;
 
@@ -315,6 +345,13 @@ done:
     return st;
 }
 
+static void tell_progress(const sky_weights *weights)
+{
+    if (weights->progress != NULL && !weights->planning) {
+        weights->progress(weights->user, weights->read_bytes, weights->total_bytes);
+    }
+}
+
 static sky_status get(sky_weights *weights, const char *name, const sky_weight_request *request, bool conv,
                       sky_tensor *out)
 {
@@ -331,9 +368,7 @@ static sky_status get(sky_weights *weights, const char *name, const sky_weight_r
     if (!read_before) {
         weights->read_bytes += source->len_bytes;
     }
-    if (weights->progress != NULL) {
-        weights->progress(weights->user, weights->read_bytes, weights->total_bytes);
-    }
+    tell_progress(weights);
     return SKY_OK;
 }
 
@@ -373,11 +408,17 @@ static sky_status read_codes(const sky_weights *weights, const char *name, const
     return SKY_OK;
 }
 
+/* Rows of published values that are quantised at a time. */
+static int64_t quantized_rows(const host_codes *host)
+{
+    const int64_t block = sky_quantize_block_rows(host->cols);
+    return block < host->rows ? block : host->rows;
+}
+
 static sky_status quantize(const sky_weights *weights, const sky_source_tensor *source, sky_dtype format,
                            const host_codes *host)
 {
-    const int64_t block = sky_quantize_block_rows(host->cols);
-    const int64_t most = block < host->rows ? block : host->rows;
+    const int64_t most = quantized_rows(host);
     float *values = malloc((size_t)(most * host->cols) * sizeof *values);
     sky_status st = values != NULL ? SKY_OK : sky_fail(SKY_ERR_NOMEM, "no host memory for %" PRId64 " rows", most);
     for (int64_t first = 0; first < host->rows && st == SKY_OK; first += most) {
@@ -429,7 +470,13 @@ static sky_status load_8bit(sky_weights *weights, const char *name, const sky_so
     char scale_name[SKY_SCALE_NAME_BYTES + 8];
     host_codes host = {.rows = codes_request->shape[0], .cols = codes_request->shape[1]};
     const size_t count = (size_t)(host.rows * host.cols);
+    const uint64_t quantized = has_codes(weights, source) ? 0 : (uint64_t)(quantized_rows(&host) * host.cols);
     kept_scale_name(name, codes_request->dtype, scale_name);
+    count_staging(weights, count + (uint64_t)host.rows * sizeof *host.scale + quantized * sizeof(float));
+    if (weights->planning) {
+        SKY_TRY(plan_tensor(weights, scale_name, scale_request, false, scale));
+        return plan_tensor(weights, name, codes_request, false, codes);
+    }
     host.codes = malloc(count);
     host.scale = malloc((size_t)host.rows * sizeof *host.scale);
     if (host.codes == NULL || host.scale == NULL) {
@@ -471,9 +518,7 @@ sky_status sky_weights_get_8bit(sky_weights *weights, const char *name, sky_dtyp
     if (!read_before) {
         weights->read_bytes += source->len_bytes + (has_codes(weights, source) ? sky_tensor_bytes(scale) : 0);
     }
-    if (weights->progress != NULL) {
-        weights->progress(weights->user, weights->read_bytes, weights->total_bytes);
-    }
+    tell_progress(weights);
     return SKY_OK;
 }
 
@@ -511,4 +556,9 @@ const json_t *sky_weights_config(const sky_weights *weights)
 uint64_t sky_weights_bytes(const sky_weights *weights)
 {
     return weights->held_bytes;
+}
+
+uint64_t sky_weights_staging_bytes(const sky_weights *weights)
+{
+    return weights->staging_bytes;
 }

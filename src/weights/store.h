@@ -6,6 +6,10 @@
  * same tensor again; a different one (another type, rounding, or as a convolution) gets a tensor of its own. Each tensor
  * is one block of the backend; ctx's arena is not used. While loading, the host holds a piece of 4 Mi elements (a convolution's
  * weight whole, twice) besides. Asking is not collective.
+ *
+ * A store made while ctx plans (its arena is in planning mode) plans too: names, shapes and formats are checked and bytes
+ * counted as ever, but no tensor is read and none has memory behind it. Its data is not NULL and must not be read. So a
+ * checkpoint's directories alone tell what loading it takes.
  */
 #ifndef SKY_WEIGHTS_STORE_H
 #define SKY_WEIGHTS_STORE_H
@@ -15,7 +19,7 @@
 
 typedef struct sky_weights sky_weights;
 
-/* Called after each tensor with the bytes read so far and the component's bytes in all. May be NULL. */
+/* Called after each tensor with the bytes read so far and the component's bytes in all; not while planning. May be NULL. */
 typedef void (*sky_weights_progress)(void *user, uint64_t done_bytes, uint64_t total_bytes);
 
 /* ctx and checkpoint are borrowed; the checkpoint may go when loading is over, ctx outlives the store. */
@@ -65,5 +69,8 @@ const json_t *sky_weights_config(const sky_weights *weights);
 
 /* Device bytes held. */
 uint64_t sky_weights_bytes(const sky_weights *weights);
+
+/* Host bytes that reading and turning a tensor took besides, of the tensor that took most. */
+uint64_t sky_weights_staging_bytes(const sky_weights *weights);
 
 #endif
