@@ -21,7 +21,11 @@ typedef struct sky_rank_layout {
     int cfg_degree, ring_degree, ulysses_degree; /* in a request, 0 leaves a degree open */
 } sky_rank_layout;
 
-/* What was asked for. use_usp: the sequence is to be split (1), is not to be split (-1), or as is best (0). */
+/*
+ * What was asked for. use_usp: the sequence is to be split before guidance is (1), is not to be split (-1: ring_degree and
+ * ulysses_degree are 1), or as is best (0). Degrees that are given come first: with 1 and ulysses_degree x ring_degree of half
+ * the ranks, cfg_degree is 2.
+ */
 typedef struct sky_rank_layout_request {
     sky_rank_layout degrees;
     int use_usp;
@@ -38,7 +42,8 @@ sky_status sky_rank_layout_choose(const sky_rank_layout_request *request, int nu
 
 /*
  * All layouts of num_ranks ranks, best first; at most `room` of them are written, the number of all is returned.
- * num_branches as above.
+ * num_branches as above. Heads need not divide: behind the layouts that idle for at most a tenth come the others, the least
+ * idle first, up to those where ranks hold no heads at all.
  */
 int sky_rank_layout_list(int num_ranks, int64_t num_heads, int num_branches, sky_rank_layout *list, int room);
 
