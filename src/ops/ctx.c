@@ -1,7 +1,9 @@
 #include "ops/ctx.h"
 
-#include "ops/backend.h"
 #include "ops/check.h"
+#include "ops/dispatch.h"
+
+#include <stdio.h>
 
 sky_status sky_ctx_tensor(sky_ctx *ctx, sky_tensor *out, sky_dtype dtype, int num_dims, const int64_t *shape)
 {
@@ -37,13 +39,19 @@ bool sky_ctx_planning(const sky_ctx *ctx)
 sky_status sky_ctx_upload(sky_ctx *ctx, const sky_tensor *to, const void *host)
 {
     const size_t bytes = sky_tensor_bytes(to);
-    return sky_ctx_planning(ctx) || bytes == 0 ? SKY_OK : ctx->backend->upload(ctx->device, to->data, host, bytes);
+    if (sky_dispatch_skips(ctx) || bytes == 0) {
+        return SKY_OK;
+    }
+    return sky_ctx_keep(ctx, ctx->backend->upload(ctx->device, to->data, host, bytes));
 }
 
 sky_status sky_ctx_download(sky_ctx *ctx, void *host, const sky_tensor *from)
 {
     const size_t bytes = sky_tensor_bytes(from);
-    return sky_ctx_planning(ctx) || bytes == 0 ? SKY_OK : ctx->backend->download(ctx->device, host, from->data, bytes);
+    if (sky_dispatch_skips(ctx) || bytes == 0) {
+        return SKY_OK;
+    }
+    return sky_ctx_keep(ctx, ctx->backend->download(ctx->device, host, from->data, bytes));
 }
 
 sky_status sky_ctx_copy(sky_ctx *ctx, const sky_tensor *to, const sky_tensor *from)
@@ -59,16 +67,54 @@ sky_status sky_ctx_copy(sky_ctx *ctx, const sky_tensor *to, const sky_tensor *fr
         return SKY_OK;
     }
     SKY_TRY(sky_check_disjoint(ctx, "copy", a, b));
-    return ctx->backend->copy(ctx->device, to->data, from->data, bytes);
+    if (sky_dispatch_skips(ctx)) {
+        return SKY_OK;
+    }
+    return sky_ctx_keep(ctx, ctx->backend->copy(ctx->device, to->data, from->data, bytes));
 }
 
 sky_status sky_ctx_zero(sky_ctx *ctx, const sky_tensor *to)
 {
     const size_t bytes = sky_tensor_bytes(to);
-    return sky_ctx_planning(ctx) || bytes == 0 ? SKY_OK : ctx->backend->zero(ctx->device, to->data, bytes);
+    if (sky_dispatch_skips(ctx) || bytes == 0) {
+        return SKY_OK;
+    }
+    return sky_ctx_keep(ctx, ctx->backend->zero(ctx->device, to->data, bytes));
 }
 
 sky_status sky_ctx_sync(sky_ctx *ctx)
 {
-    return sky_ctx_planning(ctx) ? SKY_OK : ctx->backend->sync(ctx->device);
+    return sky_dispatch_skips(ctx) ? SKY_OK : sky_ctx_keep(ctx, ctx->backend->sync(ctx->device));
+}
+
+void sky_ctx_hold(sky_ctx *ctx, sky_held *held)
+{
+    SKY_ASSERT(ctx->held == NULL);
+    held->status = SKY_OK;
+    held->message[0] = '\0';
+    ctx->held = held;
+}
+
+sky_status sky_ctx_release(sky_ctx *ctx)
+{
+    const sky_held *held = ctx->held;
+    ctx->held = NULL;
+    return held == NULL || held->status == SKY_OK ? SKY_OK : sky_fail(held->status, "%s", held->message);
+}
+
+sky_status sky_ctx_keep(sky_ctx *ctx, sky_status st)
+{
+    if (st == SKY_OK || ctx->held == NULL) {
+        return st;
+    }
+    if (ctx->held->status == SKY_OK) {
+        ctx->held->status = st;
+        snprintf(ctx->held->message, sizeof ctx->held->message, "%s", sky_message());
+    }
+    return SKY_OK;
+}
+
+bool sky_ctx_failed(const sky_ctx *ctx)
+{
+    return ctx->held != NULL && ctx->held->status != SKY_OK;
 }

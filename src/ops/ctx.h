@@ -60,6 +60,9 @@ sky_status sky_ctx_sync(sky_ctx *ctx);
  *     SKY_KEEP_FIRST(st, sky_ctx_release(ctx));
  *     st = sky_group_agree(group, st);
  *
+ * Refused arguments, an arena that is full and an op that the backend lacks are returned at once as ever: every rank meets
+ * them, when planning. One hold at a time; without one, release returns OK.
+ *
  * sky_ctx_keep() lets a failure that comes from elsewhere (an observer) be held back too; without a hold it returns st.
  */
 void sky_ctx_hold(sky_ctx *ctx, sky_held *held);

@@ -1,5 +1,10 @@
 #include "ops/dispatch.h"
 
+bool sky_dispatch_skips(const sky_ctx *ctx)
+{
+    return sky_ctx_planning(ctx) || sky_ctx_failed(ctx);
+}
+
 sky_status sky_dispatch_begin(sky_ctx *ctx, const char *op, size_t bytes, size_t *mark, void **scratch)
 {
     *mark = 0;
@@ -20,7 +25,7 @@ sky_status sky_dispatch_end(sky_ctx *ctx, size_t mark, sky_status st)
     if (ctx->arena != NULL) {
         sky_arena_release(ctx->arena, mark);
     }
-    return st;
+    return sky_ctx_keep(ctx, st);
 }
 
 sky_status sky_dispatch_missing(const sky_ctx *ctx, const char *op)
