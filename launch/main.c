@@ -4,6 +4,7 @@
  */
 #include "base/file.h"
 #include "build_info.h"
+#include "fault.h"
 #include "media/video.h"
 #include "model/text_clean.h"
 #include "model/text_encoder.h"
@@ -34,6 +35,7 @@ typedef struct program {
     void *device;
     int num_threads;
     sky_terminal terminal;
+    sky_faults faults;
     sky_output_file *report; /* --json, on rank 0 */
     sky_result result;
 } program;
@@ -128,6 +130,7 @@ static sky_status prepare(program *p)
 {
     sky_settings *s = &p->options.settings;
     const bool first = sky_group_rank(p->group) == 0;
+    SKY_TRY(sky_faults_init(&p->faults, sky_group_rank(p->group), sky_group_size(p->group)));
     if (p->options.prompt_file != NULL) {
         SKY_TRY(read_prompt_file(p));
     }
@@ -201,10 +204,13 @@ static sky_status render(program *p)
     SKY_TRY_GOTO(sky_group_broadcast(p->group, 0, &p->options.settings.seed, sizeof p->options.settings.seed));
     SKY_TRY_GOTO(sky_group_agree(p->group, name_output(p)));
     say_what(p);
-    st = sky_engine_create(
-        &(sky_engine_config){
-            .backend = p->backend, .device = p->device, .group = p->group, .log = &log, .progress = &progress},
-        &engine);
+    st = sky_engine_create(&(sky_engine_config){.backend = p->backend,
+                                                .device = p->device,
+                                                .group = p->group,
+                                                .log = &log,
+                                                .progress = &progress,
+                                                .observer = &p->faults.observer},
+                           &engine);
     SKY_TRY_GOTO(sky_group_agree(p->group, st));
     st = sky_engine_render(engine, &p->options.settings, &p->result);
     sky_terminal_end_line(&p->terminal);
