@@ -77,14 +77,13 @@ static sky_status load_conv(const loader *load, const char *place, int64_t outpu
 static const int64_t kernel_333[3] = {3, 3, 3};
 static const int64_t kernel_311[3] = {3, 1, 1};
 static const int64_t kernel_33[3] = {0, 3, 3};
+static const int64_t kernel_111[3] = {1, 1, 1};
 
-/* A convolution of size one, stored as [O, C, 1, 1] or [O, C, 1, 1, 1]. */
-static sky_status load_linear(const loader *load, const char *place, int num_dims, int64_t outputs, int64_t channels,
-                              vae_linear *out)
+/* A convolution of size one, stored as [O, C, 1, 1], as a linear layer. */
+static sky_status load_linear(const loader *load, const char *place, int64_t outputs, int64_t channels, vae_linear *out)
 {
     const tensor_name name = name_of("%s.weight", place);
-    const sky_weight_request request = {
-        .dtype = load->compute, .num_dims = num_dims, .shape = {outputs, channels, 1, 1, 1}};
+    const sky_weight_request request = {.dtype = load->compute, .num_dims = 4, .shape = {outputs, channels, 1, 1}};
     sky_tensor weight;
     SKY_TRY(sky_weights_get(load->weights, name.text, &request, &weight));
     out->weight = sky_tensor_reshape(&weight, 2, (int64_t[]){outputs, channels});
@@ -116,7 +115,7 @@ static sky_status load_residual(const loader *load, vae_net *net, const char *pl
     SKY_TRY(load_conv(load, conv1.text, out, in, kernel_333, &block->conv1));
     SKY_TRY(load_gamma(load, place, "residual.3.gamma", 4, out, &block->norm2));
     SKY_TRY(load_conv(load, conv2.text, out, out, kernel_333, &block->conv2));
-    return in == out ? SKY_OK : load_linear(load, shortcut.text, 5, out, in, &block->shortcut);
+    return in == out ? SKY_OK : load_conv(load, shortcut.text, out, in, kernel_111, &block->shortcut);
 }
 
 static sky_status load_attention(const loader *load, vae_net *net, const char *place, int64_t channels)
@@ -126,11 +125,11 @@ static sky_status load_attention(const loader *load, vae_net *net, const char *p
     const tensor_name proj = name_of("%s.proj", place);
     vae_linear qkv;
     SKY_TRY(load_gamma(load, place, "norm.gamma", 3, channels, &block->norm));
-    SKY_TRY(load_linear(load, to_qkv.text, 4, 3 * channels, channels, &qkv));
+    SKY_TRY(load_linear(load, to_qkv.text, 3 * channels, channels, &qkv));
     block->q = linear_rows(&qkv, 0, channels);
     block->k = linear_rows(&qkv, channels, channels);
     block->v = linear_rows(&qkv, 2 * channels, channels);
-    return load_linear(load, proj.text, 4, channels, channels, &block->proj);
+    return load_linear(load, proj.text, channels, channels, &block->proj);
 }
 
 static sky_status load_middle(const loader *load, vae_net *net, const char *net_name, int64_t channels)
@@ -238,13 +237,11 @@ static sky_status load_decoder(const loader *load, vae_net *net)
 static sky_status load_all(const loader *load, sky_vae *vae)
 {
     const int64_t latent = SKY_VAE_LATENT_CHANNELS;
-    SKY_TRY(load_linear(load, "conv2", 5, latent, latent, &vae->conv2));
+    SKY_TRY(load_conv(load, "conv2", latent, latent, kernel_111, &vae->conv2));
     SKY_TRY(load_decoder(load, &vae->decoder));
     if (vae->has_encoder) {
-        vae_linear mean_and_variance;
         SKY_TRY(load_encoder(load, &vae->encoder));
-        SKY_TRY(load_linear(load, "conv1", 5, 2 * latent, 2 * latent, &mean_and_variance));
-        vae->conv1 = linear_rows(&mean_and_variance, 0, latent);
+        SKY_TRY(load_conv(load, "conv1", 2 * latent, 2 * latent, kernel_111, &vae->conv1));
     }
     return SKY_OK;
 }

@@ -23,10 +23,9 @@ static sky_tensor as_rows(const sky_tensor *x)
     return sky_tensor_reshape(x, 2, (int64_t[]){sky_tensor_len(x) / channels, channels});
 }
 
-sky_status vae_linear_run(sky_ctx *ctx, const vae_linear *linear, const sky_tensor *x, const sky_tensor *y)
+static sky_status linear_run(sky_ctx *ctx, const vae_linear *linear, const sky_tensor *x, const sky_tensor *y)
 {
-    return sky_linear(
-        ctx, &(sky_linear_args){.y = as_rows(y), .x = as_rows(x), .weight = linear->weight, .bias = linear->bias});
+    return sky_linear(ctx, &(sky_linear_args){.y = *y, .x = *x, .weight = linear->weight, .bias = linear->bias});
 }
 
 sky_status vae_past_init(sky_ctx *ctx, int64_t num_frames, const sky_tensor *x, sky_tensor *past)
@@ -78,6 +77,13 @@ sky_status vae_conv_causal(sky_ctx *ctx, const vae_conv *conv, sky_tensor *past,
     return conv_in_time(ctx, conv, 1, past, x, y);
 }
 
+sky_status vae_conv_point(sky_ctx *ctx, const vae_conv *conv, const sky_tensor *x, const sky_tensor *y)
+{
+    return sky_conv3d(ctx,
+                      &(sky_conv3d_args){
+                          .y = *y, .x = *x, .weight = conv->weight, .bias = conv->bias, .stride_t = 1, .stride_hw = 1});
+}
+
 static sky_status norm_silu(sky_ctx *ctx, const sky_tensor *gamma, const sky_tensor *x, const sky_tensor *y)
 {
     return sky_channel_norm(ctx, &(sky_channel_norm_args){.y = *y, .x = *x, .gamma = *gamma, .silu = true});
@@ -103,7 +109,7 @@ static sky_status residual_run(sky_ctx *ctx, const vae_residual *block, vae_laye
     sky_tensor shortcut;
     SKY_TRY(new_like(ctx, y, &shortcut));
     SKY_TRY(vae_conv_causal(ctx, &block->conv2, &past->frames[1], &b, y));
-    SKY_TRY(vae_linear_run(ctx, &block->shortcut, x, &shortcut));
+    SKY_TRY(vae_conv_point(ctx, &block->shortcut, x, &shortcut));
     return sky_add(ctx, &(sky_add_args){.y = *y, .a = *y, .b = shortcut});
 }
 
@@ -118,9 +124,9 @@ static sky_status attention_frame(sky_ctx *ctx, const vae_attention *block, cons
     SKY_TRY(new_like(ctx, &rows, &k));
     SKY_TRY(new_like(ctx, &rows, &v));
     SKY_TRY(sky_channel_norm(ctx, &(sky_channel_norm_args){.y = normed, .x = rows, .gamma = block->norm}));
-    SKY_TRY(vae_linear_run(ctx, &block->q, &normed, &q));
-    SKY_TRY(vae_linear_run(ctx, &block->k, &normed, &k));
-    SKY_TRY(vae_linear_run(ctx, &block->v, &normed, &v));
+    SKY_TRY(linear_run(ctx, &block->q, &normed, &q));
+    SKY_TRY(linear_run(ctx, &block->k, &normed, &k));
+    SKY_TRY(linear_run(ctx, &block->v, &normed, &v));
 
     const int64_t one_head[] = {rows.shape[0], 1, channels};
     const sky_tensor mixed = normed; /* no longer needed as what it was */
@@ -129,7 +135,7 @@ static sky_status attention_frame(sky_ctx *ctx, const vae_attention *block, cons
                                                      .k = sky_tensor_reshape(&k, 3, one_head),
                                                      .v = sky_tensor_reshape(&v, 3, one_head),
                                                      .softmax_scale = 1.0F / sqrtf((float)channels)}));
-    SKY_TRY(vae_linear_run(ctx, &block->proj, &mixed, &q));
+    SKY_TRY(linear_run(ctx, &block->proj, &mixed, &q));
     return sky_add(ctx, &(sky_add_args){.y = rows, .a = rows, .b = q});
 }
 

@@ -15,7 +15,7 @@ typedef struct vae_conv {
     sky_tensor bias;   /* [O] f32 */
 } vae_conv;
 
-/* A convolution with a kernel of one. */
+/* A linear layer. Its rows depend on their place within 128 (ops/linear.h), so it is for whole frames, by themselves. */
 typedef struct vae_linear {
     sky_tensor weight; /* [O, C], compute type */
     sky_tensor bias;   /* [O] f32 */
@@ -25,7 +25,7 @@ typedef struct vae_linear {
 typedef struct vae_residual {
     sky_tensor norm1, norm2; /* [C] f32 */
     vae_conv conv1, conv2;
-    vae_linear shortcut; /* absent where the width stays */
+    vae_conv shortcut; /* 1 x 1 x 1; absent where the width stays */
 } vae_residual;
 
 /* One head as wide as the frame's channels, over the positions of each frame by itself. */
@@ -76,7 +76,7 @@ sky_status vae_past_init(sky_ctx *ctx, int64_t num_frames, const sky_tensor *x, 
 sky_status vae_conv_causal(sky_ctx *ctx, const vae_conv *conv, sky_tensor *past, const sky_tensor *x,
                            const sky_tensor *y);
 
-/* Rows are positions: x [.., C] -> y [.., O]. */
-sky_status vae_linear_run(sky_ctx *ctx, const vae_linear *linear, const sky_tensor *x, const sky_tensor *y);
+/* A kernel of one: x [T, H, W, C] -> y [T, H, W, O], position by position. */
+sky_status vae_conv_point(sky_ctx *ctx, const vae_conv *conv, const sky_tensor *x, const sky_tensor *y);
 
 #endif

@@ -16,7 +16,7 @@ static sky_status prepare_latents(sky_ctx *ctx, const sky_vae *vae, const sky_te
     SKY_TRY(vae_constants(ctx, vae_latent_mean, &shift));
     SKY_TRY(
         sky_to_channels_last(ctx, &(sky_to_channels_last_args){.y = x, .x = *latents, .scale = scale, .shift = shift}));
-    SKY_TRY(vae_linear_run(ctx, &vae->conv2, &x, y));
+    SKY_TRY(vae_conv_point(ctx, &vae->conv2, &x, y));
     sky_arena_release(ctx->arena, mark);
     return SKY_OK;
 }

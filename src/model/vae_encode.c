@@ -15,6 +15,20 @@ static sky_status load_chunk(sky_ctx *ctx, const sky_tensor *frames, int64_t fir
     return SKY_OK;
 }
 
+/* The encoder's output y [1, H, W, 32] through conv1; its first half is the mean [1, H, W, 16]. */
+static sky_status take_mean(sky_ctx *ctx, const sky_vae *vae, const sky_tensor *y, const sky_tensor *mean)
+{
+    sky_tensor both;
+    SKY_TRY(sky_ctx_tensor(ctx, &both, y->dtype, 4, y->shape));
+    SKY_TRY(vae_conv_point(ctx, &vae->conv1, y, &both));
+    const int64_t num_positions = y->shape[1] * y->shape[2];
+    return sky_copy_columns(
+        ctx, &(sky_copy_columns_args){
+                 .y = sky_tensor_reshape(mean, 2, (int64_t[]){num_positions, SKY_VAE_LATENT_CHANNELS}),
+                 .x = sky_tensor_reshape(&both, 2, (int64_t[]){num_positions, 2 * SKY_VAE_LATENT_CHANNELS}),
+                 .num_columns = SKY_VAE_LATENT_CHANNELS});
+}
+
 /* mean [F, H, W, 16] -> latents [16, F, H, W]: (mean - m) * (1 / s), in f32. */
 static sky_status normalise(sky_ctx *ctx, const sky_tensor *mean, const sky_tensor *latents)
 {
@@ -55,7 +69,7 @@ static sky_status encode(sky_ctx *ctx, const sky_vae *vae, const sky_vae_args *a
         SKY_TRY(load_chunk(ctx, &args->frames, num_frames, &x));
         SKY_TRY(vae_net_run(ctx, &vae->encoder, &past, &x, &y));
         const sky_tensor mean_frame = sky_tensor_rows(&mean, f, 1);
-        SKY_TRY(vae_linear_run(ctx, &vae->conv1, &y, &mean_frame));
+        SKY_TRY(take_mean(ctx, vae, &y, &mean_frame));
         num_frames += x.shape[0];
         sky_arena_release(ctx->arena, mark);
         SKY_TRY(vae_report(ctx, args, f + 1));

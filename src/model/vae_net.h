@@ -29,10 +29,10 @@ typedef struct vae_net_past {
 struct sky_vae {
     sky_dtype compute;
     vae_net decoder;
-    vae_linear conv2; /* before the decoder, 16 -> 16 */
+    vae_conv conv2; /* before the decoder, 16 -> 16, a kernel of one */
     bool has_encoder;
     vae_net encoder;
-    vae_linear conv1; /* behind the encoder, 32 -> 16: the rows that make the mean, not those of the variance */
+    vae_conv conv1; /* behind the encoder, 32 -> 32, a kernel of one: the mean's channels, then those of the variance */
 };
 
 /* Begins a clip whose chunks are [n, H, W, C]: takes the memory for what is kept and clears it. */
