@@ -8,8 +8,8 @@
 #include <string.h>
 
 /*
- * A stage is a number that sorts in the order of computation: section, step, branch, part. All that is needed to name it is
- * in it, so ranks exchange numbers only.
+ * A stage is a number that sorts in the order of computation: section, step, branch, part. All that is needed to name it
+ * is in it, so ranks exchange numbers only.
  */
 enum { SECTION_TEXT, SECTION_NOISE, SECTION_STEP, SECTION_FRAMES };
 enum { PART_BITS = 24, BRANCH_BITS = 8, STEP_BITS = 28 };
@@ -127,8 +127,8 @@ static uint64_t rotate(uint64_t x, int bits)
 }
 
 /*
- * Takes in a word. For a given state it maps words one to one, and for a given word states: of two inputs that differ in one word, the
- * states differ from there to the end, whatever the multipliers.
+ * Takes in a word. For a given state it maps words one to one, and for a given word states: of two inputs that differ in
+ * one word, the states differ from there to the end.
  */
 static uint64_t take(uint64_t state, uint64_t word)
 {
@@ -150,7 +150,10 @@ static uint64_t load_word(const unsigned char *bytes, size_t len)
     return word;
 }
 
-/* H(stage, group, bytes). Four lanes take every fourth word each, so that a multiplication need not wait for the one before. */
+/*
+ * H(stage, group, bytes). Four lanes take every fourth word each, so that a multiplication need not wait for the one
+ * before.
+ */
 static uint64_t hash(uint64_t stage, int64_t group, const void *data, size_t bytes)
 {
     enum { LANES = 4, WORD = 8 };

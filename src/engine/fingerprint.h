@@ -1,8 +1,8 @@
 /*
  * engine/fingerprint.h - a number for every stage of a render, the same on any layout
  *
- * Two renders that should have the same bytes are compared stage by stage: the first number that differs is where they part
- * (launch/compare-fingerprints). Stages, in order of computation:
+ * Two renders that should have the same bytes are compared stage by stage: the first number that differs is where they
+ * part (launch/compare-fingerprints). Stages, in order of computation:
  *
  *     text prompt, text negative prompt           as the transformer is given it
  *     noise                                       latents before step 0
@@ -11,10 +11,11 @@
  *     step N latents                              after step N
  *     frames                                      bytes of the video
  *
- * The number of rows dealt to ranks is the sum, modulo 2^64, of H(stage, g, bytes) over the groups g of 128 rows of the global
- * index (SKY_TOKEN_GROUP; the last may be short). No group lies on two ranks (parallel/partition.h), so ranks add what they
- * have, in any order. Other values are one group, held by several ranks, which must agree. H is a 64-bit hash with 64-bit lanes in
- * the machine's byte order: equal numbers mean equal bytes but for a chance of 2^-64. It guards against accidents, not people.
+ * The number of rows dealt to ranks is the sum, modulo 2^64, of H(stage, g, bytes) over the groups g of 128 rows of the
+ * global index (SKY_TOKEN_GROUP; the last may be short). No group lies on two ranks (parallel/partition.h), so ranks add
+ * what they have, in any order. Other values are one group, held by several ranks, which must agree. H is a 64-bit hash of
+ * 64-bit words in the machine's byte order: other bytes give another number but for a chance of 2^-64. It guards against
+ * accidents, not people.
  *
  *     sky_fingerprint *fp = NULL;
  *     SKY_TRY_GOTO(sky_fingerprint_create(settings.inference_steps, &fp));
@@ -40,21 +41,21 @@ sky_status sky_fingerprint_create(int64_t inference_steps, sky_fingerprint **out
 void sky_fingerprint_destroy(sky_fingerprint **fp);
 
 /*
- * What to give the engine; borrows fp and next. Rows with names other than those above are passed over. Its functions fail with
- * NOMEM, and with INTERNAL where rows do not begin at a group's border.
+ * What to give the engine; borrows fp and next. Rows with names other than those above are passed over. Its functions
+ * fail with NOMEM, and with INTERNAL where rows do not begin at a group's border.
  */
 sky_engine_observer sky_fingerprint_observer(sky_fingerprint *fp, const sky_engine_observer *next);
 
 /*
- * All ranks' stages as text, on every rank: a line that names the format, then a line "step 3 prompt block_7  0123456789abcdef"
- * for each stage. The caller frees *text. Collective over group, whose ranks made the render.
+ * All ranks' stages as text, on every rank: a line that names the format, then for each stage a line such as
+ * "step 3 prompt block_7  0123456789abcdef". The caller frees *text. Collective over group, whose ranks made the render.
  * Errors: NOMEM, COMM; INTERNAL, naming the first stage whose ranks hold different values - *text is made then too.
  */
 sky_status sky_fingerprint_text(const sky_fingerprint *fp, sky_group *group, char **text);
 
 /*
- * Writes that text and completes the file. Collective; file is used on rank 0 only, elsewhere NULL. All ranks return the same.
- * Errors: as above, IO. Where ranks disagree the file is written before that is told.
+ * Writes that text and completes the file. Collective; file is used on rank 0 only, elsewhere NULL. All ranks return the
+ * same. Errors: as above, IO. Where ranks disagree the file is written before that is told.
  */
 sky_status sky_fingerprint_write(const sky_fingerprint *fp, sky_group *group, sky_output_file *file);
 
