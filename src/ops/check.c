@@ -71,6 +71,20 @@ sky_status sky_check_vector(const sky_ctx *ctx, const char *op, sky_operand vect
     return SKY_OK;
 }
 
+sky_status sky_check_parts(const sky_ctx *ctx, const char *op, sky_operand parts, int64_t len, unsigned dtypes)
+{
+    const sky_tensor *t = parts.tensor;
+    SKY_TRY(sky_check_tensor(ctx, op, parts, SKY_ANY_DIMS, dtypes));
+    const bool vector = t->num_dims == 1 && t->shape[0] == len;
+    const bool matrix = t->num_dims == 2 && t->shape[0] > 0 && t->shape[1] == len;
+    if (!vector && !matrix) {
+        char why[96];
+        snprintf(why, sizeof why, "want [%lld] or [parts, %lld]", (long long)len, (long long)len);
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, why, parts);
+    }
+    return SKY_OK;
+}
+
 sky_status sky_check_groups(const char *op, sky_operand rows, sky_operand groups, int64_t first_row,
                             int64_t rows_per_group)
 {

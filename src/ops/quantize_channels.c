@@ -26,7 +26,7 @@ sky_status sky_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_args 
     SKY_TRY(sky_check_tensor(ctx, op, x, 2, SKY_F32_OR_BF16));
     SKY_TRY(sky_check_same_shape(op, codes, x));
     SKY_TRY(sky_check_vector(ctx, op, scale, args->x.shape[1]));
-    SKY_TRY(sky_check_vector(ctx, op, amax, args->x.shape[1]));
+    SKY_TRY(sky_check_parts(ctx, op, amax, args->x.shape[1], SKY_ONLY_F32));
     SKY_TRY(sky_check_disjoint(ctx, op, codes, x));
     SKY_TRY(sky_check_disjoint(ctx, op, codes, scale));
     SKY_TRY(sky_check_disjoint(ctx, op, codes, amax));

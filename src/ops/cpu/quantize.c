@@ -217,14 +217,20 @@ static void quantize_strip(void *arg, int64_t index, int thread)
     const int64_t all = args->scale.shape[0];
     const int64_t first = index * STRIP_COLS;
     const int64_t cols = sky_min_i64(STRIP_COLS, all - first);
+    const int64_t parts = sky_tensor_len(&args->amax) / all;
     const float *amax = (const float *)args->amax.data + first;
     float *scale = (float *)args->scale.data + first;
     float factor[STRIP_COLS];
     float scaled[STRIP_COLS];
     float buf[STRIP_COLS];
     for (int64_t c = 0; c < cols; c++) {
-        factor[c] = 1.0F / at_least(amax[c]) * 448.0F;
-        scale[c] = at_least(amax[c]) / 448.0F;
+        float a = at_least(amax[c]);
+        for (int64_t p = 1; p < parts; p++) {
+            const float other = amax[p * all + c];
+            a = other > a || other != other ? other : a;
+        }
+        factor[c] = 1.0F / a * 448.0F;
+        scale[c] = a / 448.0F;
     }
     for (int64_t s = 0; s < args->x.shape[0]; s++) {
         const float *x = read_strip(&args->x, s, first, cols, buf);
@@ -308,8 +314,14 @@ sky_status SKY_CPU(sums_to_mean)(sky_ctx *ctx, const sky_sums_to_mean_args *args
     (void)ctx;
     (void)scratch;
     const double units = 0x1p32 * (double)args->num_tokens;
-    for (int64_t c = 0; c < args->mean.shape[0]; c++) {
-        ((float *)args->mean.data)[c] = (float)((double)((const int64_t *)args->sums.data)[c] / units);
+    const int64_t cols = args->mean.shape[0];
+    const int64_t parts = sky_tensor_len(&args->sums) / cols;
+    for (int64_t c = 0; c < cols; c++) {
+        __int128 sum = 0; /* 64 bits would do for one part, but not for several full ones */
+        for (int64_t p = 0; p < parts; p++) {
+            sum += ((const int64_t *)args->sums.data)[p * cols + c];
+        }
+        ((float *)args->mean.data)[c] = (float)((double)sum / units);
     }
     return SKY_OK;
 }

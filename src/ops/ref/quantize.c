@@ -126,8 +126,13 @@ sky_status sky_ref_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_a
     (void)ctx;
     (void)scratch;
     const int64_t cols = args->x.shape[1];
+    const int64_t parts = sky_tensor_len(&args->amax) / cols;
     for (int64_t c = 0; c < cols; c++) {
-        const float amax = at_least(ref_load(&args->amax, c));
+        float amax = least_amax;
+        for (int64_t p = 0; p < parts; p++) {
+            const float part = ref_load(&args->amax, p * cols + c);
+            amax = part > amax || isnan(part) ? part : amax;
+        }
         for (int64_t s = 0; s < args->x.shape[0]; s++) {
             const float x = ref_load(&args->x, s * cols + c);
             ((uint8_t *)args->codes.data)[s * cols + c] = code_of(SKY_F8_E4M3, x * factor_of(448.0F, amax));
@@ -170,9 +175,14 @@ sky_status sky_ref_sums_to_mean(sky_ctx *ctx, const sky_sums_to_mean_args *args,
 {
     (void)ctx;
     (void)scratch;
-    for (int64_t c = 0; c < args->mean.shape[0]; c++) {
-        const double sum = (double)((const int64_t *)args->sums.data)[c];
-        ref_store(&args->mean, c, (float)(sum / (0x1p32 * (double)args->num_tokens)));
+    const int64_t cols = args->mean.shape[0];
+    const int64_t parts = sky_tensor_len(&args->sums) / cols;
+    for (int64_t c = 0; c < cols; c++) {
+        __int128 sum = 0;
+        for (int64_t p = 0; p < parts; p++) {
+            sum += ((const int64_t *)args->sums.data)[p * cols + c];
+        }
+        ref_store(&args->mean, c, (float)((double)sum / (0x1p32 * (double)args->num_tokens)));
     }
     return SKY_OK;
 }
