@@ -6,6 +6,8 @@
  *     y[s, n]    = (w y[s, n] + v other[s, n]) / (w + v)
  *     lse[s, n]  = m + ln(w + v)
  *
+ * A set whose lse is -inf contributes nothing, whatever its y holds; where both are, y and lse stay as they are.
+ *
  * Shapes   y, other [S, N, D]; lse, other_lse [S, N]; S may be 0; outputs overlap nothing else
  * Types    all f32. Everything in f32 (reference: f64, rounded once).
  * Errors   SHAPE, DTYPE

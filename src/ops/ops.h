@@ -34,6 +34,7 @@
 #include "ops/linear.h"
 #include "ops/linear_8bit.h"
 #include "ops/linear_combination.h"
+#include "ops/merge_attention.h"
 #include "ops/patchify.h"
 #include "ops/qk_norm_rope.h"
 #include "ops/quantize_channels.h"
@@ -66,6 +67,7 @@
     X(linear)              \
     X(linear_8bit)         \
     X(linear_combination)  \
+    X(merge_attention)     \
     X(patchify)            \
     X(qk_norm_rope)        \
     X(quantize_channels)   \

@@ -144,6 +144,8 @@ TEST(what_no_op_takes)
     const sky_linear_args linear = {.y = F(0, 3, 7), .x = F(1, 3, 5), .weight = F(2, 7, 5), .bias = F(3, 7)};
     const sky_linear_combination_args linear_combination = {
         .y = F(0, 4, 6), .num_terms = 2, .x = {F(1, 4, 6), F(2, 4, 6)}};
+    const sky_merge_attention_args merge_attention = {
+        .y = F(0, 3, 2, 4), .lse = F(1, 3, 2), .other = F(2, 3, 2, 4), .other_lse = F(3, 3, 2)};
     const sky_patchify_args patchify = {.y = F(0, 12, 12), .x = F(1, 3, 2, 4, 6)};
     const sky_qk_norm_rope_args qk_norm_rope = {
         .y = F(0, 3, 8), .x = F(1, 3, 8), .weight = F(2, 8), .freqs = F(3, 3, 2, 2)};
@@ -210,6 +212,8 @@ TEST(what_no_op_takes)
         ROW(linear, 4, 3, AT(linear, y), AT(linear, x), AT(linear, weight), AT(linear, bias)),
         ROW(linear_combination, 3, 3, AT(linear_combination, y), AT(linear_combination, x[0]),
             AT(linear_combination, x[1])),
+        ROW(merge_attention, 4, 4, AT(merge_attention, y), AT(merge_attention, lse), AT(merge_attention, other),
+            AT(merge_attention, other_lse)),
         ROW(patchify, 2, 2, AT(patchify, y), AT(patchify, x)),
         ROW(qk_norm_rope, 4, 4, AT(qk_norm_rope, y), AT(qk_norm_rope, x), AT(qk_norm_rope, weight),
             AT(qk_norm_rope, freqs)),
