@@ -5,13 +5,23 @@
 #include <ctype.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { AGREED_MESSAGE_BYTES = 2048 }; /* as long as a thread's message gets */
+
+static int64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail for this clock */
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
 
 void sky_group_destroy(sky_group **group)
 {
     if (*group != NULL) {
+        free((*group)->list);
         (*group)->functions->destroy(*group);
         *group = NULL;
     }
@@ -72,13 +82,10 @@ static void describe_failure(const sky_group *group, sky_status st, char text[AG
     text[(size_t)prefix_len + len] = '\0';
 }
 
-sky_status sky_group_agree(sky_group *group, sky_status st)
+static sky_status agree(sky_group *group, sky_status st)
 {
     char text[AGREED_MESSAGE_BYTES] = "";
 
-    if (group->size == 1) {
-        return st;
-    }
     if (st != SKY_OK) {
         describe_failure(group, st, text); /* before other failures can take the message's place */
     }
@@ -102,6 +109,17 @@ sky_status sky_group_agree(sky_group *group, sky_status st)
         memcpy(text, own, sizeof text);
     }
     return st != SKY_OK ? sky_fail(st, "%s", text) : sky_fail_in(talk, "agreeing with the other ranks");
+}
+
+sky_status sky_group_agree(sky_group *group, sky_status st)
+{
+    if (group->size == 1) {
+        return st;
+    }
+    const int64_t since = now_ns();
+    st = agree(group, st);
+    group->exchange_ns += now_ns() - since;
+    return st;
 }
 
 sky_status sky_group_barrier(sky_group *group)
@@ -137,10 +155,55 @@ sky_status sky_group_all_gather(sky_group *group, const void *send, size_t bytes
     return group->functions->all_gather(group, send, bytes, recv);
 }
 
+/*
+ * The next of what a list sends to `rank` itself, from entry *from on, and what receives it, from *to on; both are moved behind
+ * it. What is not there is NULL. Returns whether both are.
+ */
+static bool next_own_pair(const sky_exchange *list, int n, int rank, int *from, int *to, const sky_exchange **send,
+                          const sky_exchange **recv)
+{
+    while (*from < n && (list[*from].peer != rank || list[*from].send_bytes == 0)) {
+        ++*from;
+    }
+    while (*to < n && (list[*to].peer != rank || list[*to].recv_bytes == 0)) {
+        ++*to;
+    }
+    *send = *from < n ? &list[(*from)++] : NULL;
+    *recv = *to < n ? &list[(*to)++] : NULL;
+    return *send != NULL && *recv != NULL;
+}
+
+static sky_status check_own_pairs(const sky_exchange *list, int n, int rank)
+{
+    int from = 0;
+    int to = 0;
+    const sky_exchange *send = NULL;
+    const sky_exchange *recv = NULL;
+    while (next_own_pair(list, n, rank, &from, &to, &send, &recv)) {
+        if (send->send_bytes != recv->recv_bytes) {
+            break;
+        }
+    }
+    const size_t out = send != NULL ? send->send_bytes : 0;
+    const size_t in = recv != NULL ? recv->recv_bytes : 0;
+    return out == in ? SKY_OK : sky_fail(SKY_ERR_INTERNAL, "exchange with itself: %zu bytes out, %zu in", out, in);
+}
+
+static void copy_own_pairs(const sky_exchange *list, int n, int rank)
+{
+    int from = 0;
+    int to = 0;
+    const sky_exchange *send = NULL;
+    const sky_exchange *recv = NULL;
+    while (next_own_pair(list, n, rank, &from, &to, &send, &recv)) {
+        memcpy(recv->recv, send->send, send->send_bytes);
+    }
+}
+
 static sky_status check_exchange(const sky_group *group, const sky_exchange *list, int n)
 {
-    if (n < 0 || n > group->size) {
-        return sky_fail(SKY_ERR_INTERNAL, "exchange with %d peers in a group of %d", n, group->size);
+    if (n < 0 || (list == NULL && n > 0)) {
+        return sky_fail(SKY_ERR_INTERNAL, "exchange of %d entries at %p", n, (const void *)list);
     }
     for (int i = 0; i < n; i++) {
         const sky_exchange *e = &list[i];
@@ -151,23 +214,39 @@ static sky_status check_exchange(const sky_group *group, const sky_exchange *lis
             return sky_fail(SKY_ERR_INTERNAL, "exchange with rank %d: no buffer for %zu bytes out and %zu in", e->peer,
                             e->send_bytes, e->recv_bytes);
         }
-        if (e->peer == group->rank && e->send_bytes != e->recv_bytes) {
-            return sky_fail(SKY_ERR_INTERNAL, "exchange with itself: %zu bytes out, %zu in", e->send_bytes,
-                            e->recv_bytes);
-        }
-        for (int j = 0; j < i; j++) {
-            if (list[j].peer == e->peer) {
-                return sky_fail(SKY_ERR_INTERNAL, "exchange names rank %d twice", e->peer);
-            }
+    }
+    return check_own_pairs(list, n, group->rank);
+}
+
+sky_traffic sky_exchange_traffic(const sky_exchange *list, int n, int rank)
+{
+    sky_traffic sum = {0};
+    for (int i = 0; i < n; i++) {
+        if (list[i].peer != rank && list[i].send_bytes > 0) {
+            sum.bytes += list[i].send_bytes;
+            sum.messages++;
         }
     }
+    return sum;
+}
+
+static sky_status begin(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out)
+{
+    SKY_TRY(check_exchange(group, list, n));
+    SKY_TRY(group->functions->exchange_begin(group, list, n, out));
+    copy_own_pairs(list, n, group->rank);
+    const sky_traffic sent = sky_exchange_traffic(list, n, group->rank);
+    group->traffic.bytes += sent.bytes;
+    group->traffic.messages += sent.messages;
     return SKY_OK;
 }
 
 sky_status sky_group_exchange_begin(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out)
 {
-    SKY_TRY(check_exchange(group, list, n));
-    return group->functions->exchange_begin(group, list, n, out);
+    const int64_t since = now_ns();
+    const sky_status st = begin(group, list, n, out);
+    group->exchange_ns += now_ns() - since;
+    return st;
 }
 
 sky_status sky_group_exchange_end(sky_group *group, sky_group_exchange **exchange)
@@ -175,8 +254,10 @@ sky_status sky_group_exchange_end(sky_group *group, sky_group_exchange **exchang
     if (*exchange == NULL) {
         return SKY_OK;
     }
+    const int64_t since = now_ns();
     const sky_status st = group->functions->exchange_end(group, *exchange);
     *exchange = NULL;
+    group->exchange_ns += now_ns() - since;
     return st;
 }
 
@@ -185,6 +266,33 @@ sky_status sky_group_exchange_now(sky_group *group, const sky_exchange *list, in
     sky_group_exchange *exchange = NULL;
     SKY_TRY(sky_group_exchange_begin(group, list, n, &exchange));
     return sky_group_exchange_end(group, &exchange);
+}
+
+sky_status sky_group_list(sky_group *group, int n, sky_exchange **out)
+{
+    if (n < 0) {
+        return sky_fail(SKY_ERR_INTERNAL, "a list of %d exchanges", n);
+    }
+    if (n > group->list_capacity) {
+        sky_exchange *list = realloc(group->list, (size_t)n * sizeof *list);
+        if (list == NULL) {
+            return sky_fail(SKY_ERR_NOMEM, "no memory for a list of %d exchanges", n);
+        }
+        group->list = list;
+        group->list_capacity = n;
+    }
+    *out = group->list;
+    return SKY_OK;
+}
+
+sky_traffic sky_group_traffic(const sky_group *group)
+{
+    return group->traffic;
+}
+
+double sky_group_exchange_seconds(const sky_group *group)
+{
+    return 1e-9 * (double)group->exchange_ns;
 }
 
 sky_status sky_group_split(sky_group *group, int color, int key, sky_group **out)

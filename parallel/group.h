@@ -94,15 +94,24 @@ sky_status sky_group_exchange_end(sky_group *group, sky_group_exchange **exchang
 sky_status sky_group_exchange_now(sky_group *group, const sky_exchange *list, int n);
 
 /*
- * What this rank has sent to other ranks by exchanges of this group so far: bytes, and messages (entries of a list that were
- * not empty). Agreements, broadcasts and gathers are not counted.
+ * Room for a list of n entries, the group's own: for callers whose lists have no bound. It is there until the next call, and
+ * begin does not change it. Allocates only where n is larger than ever before. Not collective.
+ */
+sky_status sky_group_list(sky_group *group, int n, sky_exchange **out);
+
+/*
+ * What this rank has sent to other ranks by exchanges of this group so far: bytes, and messages (entries of a list whose send
+ * was not empty). Counted when an exchange has begun. Agreements, broadcasts and gathers are not counted.
  */
 typedef struct sky_traffic {
     uint64_t bytes, messages;
 } sky_traffic;
 sky_traffic sky_group_traffic(const sky_group *group);
 
-/* Seconds that this rank has spent inside exchange_begin, exchange_end and agree of this group so far. */
+/* What a list sends to other ranks than `rank`, for whoever plans: what sky_group_traffic() would grow by. */
+sky_traffic sky_exchange_traffic(const sky_exchange *list, int n, int rank);
+
+/* Seconds that this rank has spent inside exchange_begin, exchange_end and agree of this group so far, refused calls too. */
 double sky_group_exchange_seconds(const sky_group *group);
 
 /*

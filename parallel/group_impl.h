@@ -1,7 +1,8 @@
 /*
  * parallel/group_impl.h - what a kind of group fills in; for parallel/group*.c only
  *
- * group.c checks arguments, and answers barrier, broadcast and all_gather of a group of one by itself.
+ * group.c checks arguments, answers barrier, broadcast and all_gather of a group of one by itself, and copies what an
+ * exchange sends to its own rank.
  */
 #ifndef SKY_PARALLEL_GROUP_IMPL_H
 #define SKY_PARALLEL_GROUP_IMPL_H
@@ -14,6 +15,7 @@ typedef struct sky_group_functions {
     sky_status (*barrier)(sky_group *group);
     sky_status (*broadcast)(sky_group *group, int root, void *buf, size_t bytes);
     sky_status (*all_gather)(sky_group *group, const void *send, size_t bytes, void *recv);
+    /* Passes over entries with the own rank. */
     sky_status (*exchange_begin)(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out);
     sky_status (*exchange_end)(sky_group *group, sky_group_exchange *exchange); /* which is free again in any case */
     sky_status (*split)(sky_group *group, int color, int key, sky_group **out); /* color < 0: *out = NULL */
@@ -26,6 +28,11 @@ struct sky_group {
     int size;
     int world_rank;
     int *statuses; /* [size], for sky_group_agree() */
+    /* Of group.c: begins zero, and sky_group_destroy() frees list. */
+    sky_exchange *list;
+    int list_capacity;
+    sky_traffic traffic;
+    int64_t exchange_ns;
 };
 
 #endif

@@ -221,6 +221,7 @@ static void abandon(sky_group_exchange *x)
     x->num_requests = 0;
 }
 
+/* Entries with the own rank are passed over. */
 static sky_status post(const mpi_group *mpi, sky_group_exchange *x, const sky_exchange *list, int n, int tag)
 {
     sky_status st = SKY_OK;
@@ -245,8 +246,6 @@ static sky_status post(const mpi_group *mpi, sky_group_exchange *x, const sky_ex
     for (int i = 0; i < n; i++) {
         if (list[i].peer != mpi->base.rank) {
             SKY_TRY_GOTO(post_send(mpi, x, &list[i], tag));
-        } else if (list[i].send_bytes > 0) {
-            memcpy(list[i].recv, list[i].send, list[i].send_bytes);
         }
     }
 done:
@@ -288,8 +287,10 @@ static sky_status mpi_all_gather(sky_group *group, const void *send, size_t byte
                                        .recv = (char *)recv + (size_t)peer * bytes,
                                        .recv_bytes = bytes};
     }
-    const int first = in_place ? 1 : 0; /* entry 0 is this rank itself */
-    SKY_TRY(post(mpi, &mpi->own, mpi->peers + first, group->size - first, GATHER_TAG));
+    SKY_TRY(post(mpi, &mpi->own, mpi->peers, group->size, GATHER_TAG));
+    if (!in_place) {
+        memcpy(mine, send, bytes);
+    }
     return finish(&mpi->own);
 }
 

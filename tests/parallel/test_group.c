@@ -224,10 +224,128 @@ TEST(exchange_refuses)
         test_parameters("entry %zu", i);
         CHECK_STATUS(sky_group_exchange_begin(world, &bad[i], 1, &exchange), SKY_ERR_INTERNAL);
     }
-    const sky_exchange twice[] = {{.peer = 0}, {.peer = 0}};
-    CHECK_STATUS(sky_group_exchange_begin(world, twice, 2, &exchange), SKY_ERR_INTERNAL);
-    CHECK_STATUS(sky_group_exchange_begin(world, twice, -1, &exchange), SKY_ERR_INTERNAL);
+    CHECK_STATUS(sky_group_exchange_begin(world, bad, -1, &exchange), SKY_ERR_INTERNAL);
+    CHECK_STATUS(sky_group_exchange_begin(world, NULL, 1, &exchange), SKY_ERR_INTERNAL);
     CHECK(exchange == NULL);
+}
+
+/* Three messages to each peer, this rank included: an odd order of peers, parts left empty, sends and receives of a peer in
+ * entries of their own or together. */
+enum { MESSAGES = 3, MOST_ENTRIES = 2 * MESSAGES * MOST_RANKS };
+
+typedef struct several_buffers {
+    unsigned char send[MOST_RANKS][MESSAGES][LONGEST];
+    unsigned char recv[MOST_RANKS][MESSAGES][LONGEST];
+    sky_exchange list[MOST_ENTRIES];
+    sky_traffic want;
+} several_buffers;
+
+static size_t message_bytes(int from, int to, int k, int round)
+{
+    return pair_bytes(from, to, round + 4 * k);
+}
+
+static int list_several(const sky_group *group, int round, several_buffers *b)
+{
+    const int rank = sky_group_rank(group);
+    const int size = sky_group_size(group);
+    int n = 0;
+    memset(b->recv, POISON, sizeof b->recv);
+    b->want = (sky_traffic){0};
+    for (int k = 0; k < MESSAGES; k++) {
+        for (int i = 0; i < size; i++) {
+            const int peer = (rank + k + i) % size;
+            const size_t out = message_bytes(rank, peer, k, round);
+            const size_t in = message_bytes(peer, rank, k, round);
+            fill(b->send[peer][k], out, rank + 3 * k, peer);
+            const sky_exchange both = {peer, b->send[peer][k], out, b->recv[peer][k], in};
+            if ((round + i) % 2 == 0) {
+                b->list[n++] = both;
+            } else {
+                b->list[n++] = (sky_exchange){.peer = peer, .recv = both.recv, .recv_bytes = both.recv_bytes};
+                b->list[n++] = (sky_exchange){.peer = peer, .send = both.send, .send_bytes = both.send_bytes};
+            }
+            if (peer != rank && out > 0) {
+                b->want.bytes += out;
+                b->want.messages++;
+            }
+        }
+    }
+    return n;
+}
+
+static bool received_several(const sky_group *group, int round, const several_buffers *b)
+{
+    const int rank = sky_group_rank(group);
+    for (int peer = 0; peer < sky_group_size(group); peer++) {
+        for (int k = 0; k < MESSAGES; k++) {
+            const size_t in = message_bytes(peer, rank, k, round);
+            if (!holds(b->recv[peer][k], in, peer + 3 * k, rank) || b->recv[peer][k][in] != POISON) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* What was sent is counted, by this group and at the right place. */
+static void exchange_several(sky_group *group)
+{
+    several_buffers *b = malloc(sizeof *b);
+    for (int round = 0; b != NULL && round < 9; round++) {
+        test_parameters("round=%d", round);
+        const int n = list_several(group, round, b);
+        const sky_traffic planned = sky_exchange_traffic(b->list, n, sky_group_rank(group));
+        const sky_traffic before = sky_group_traffic(group);
+        EXPECT(sky_group_exchange_now(group, b->list, n) == SKY_OK && received_several(group, round, b));
+        const sky_traffic after = sky_group_traffic(group);
+        EXPECT(after.bytes - before.bytes == b->want.bytes && after.messages - before.messages == b->want.messages);
+        EXPECT(planned.bytes == b->want.bytes && planned.messages == b->want.messages);
+    }
+    EXPECT(b != NULL);
+    free(b);
+}
+
+TEST(several_messages_to_a_peer)
+{
+    exchange_several(mpi_test_world());
+    exchange_several(mpi_test_world_in_pieces());
+}
+
+TEST(only_exchanges_are_counted)
+{
+    sky_group *part = NULL;
+    CHECK_OK(sky_group_split(mpi_test_world(), 0, 0, &part));
+    EXPECT(sky_group_traffic(part).bytes == 0 && sky_group_traffic(part).messages == 0); /* from nothing on */
+    EXPECT(sky_group_exchange_seconds(part) == 0);
+    EXPECT(broadcasts(part));
+    EXPECT(gathers(part, false));
+    EXPECT(sky_group_barrier(part) == SKY_OK);
+    EXPECT(sky_group_traffic(part).bytes == 0 && sky_group_traffic(part).messages == 0);
+    EXPECT(sky_group_exchange_seconds(part) == 0);
+    EXPECT(sky_group_agree(part, SKY_OK) == SKY_OK);
+    EXPECT(sky_group_traffic(part).bytes == 0 && sky_group_traffic(part).messages == 0);
+    const double agreed = sky_group_exchange_seconds(part);
+    EXPECT((agreed > 0) == (sky_group_size(part) > 1));
+    EXPECT(sky_group_exchange_now(part, NULL, 0) == SKY_OK);
+    const double exchanged = sky_group_exchange_seconds(part);
+    EXPECT(exchanged > agreed);
+    EXPECT(sky_group_traffic(part).bytes == 0 && sky_group_traffic(part).messages == 0);
+    sky_group_destroy(&part);
+}
+
+TEST(a_list_of_the_group)
+{
+    sky_group *world = mpi_test_world();
+    sky_exchange *list = NULL;
+    sky_exchange *again = NULL;
+    CHECK_OK(sky_group_list(world, 100, &list));
+    list[99] = (sky_exchange){.peer = 7};
+    CHECK_OK(sky_group_list(world, 0, &again));
+    CHECK(again == list);
+    CHECK_OK(sky_group_list(world, 100, &again));
+    CHECK(again == list);
+    CHECK_STATUS(sky_group_list(world, -1, &again), SKY_ERR_INTERNAL);
 }
 
 /* Rows and columns of a grid two wide, in reverse order of rank; who has no color gets no group. */

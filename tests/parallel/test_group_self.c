@@ -46,6 +46,28 @@ TEST(exchange_with_itself)
     }
     EXPECT(sky_group_exchange_now(group, list, 1) == SKY_OK);
     EXPECT(sky_group_exchange_now(group, NULL, 0) == SKY_OK);
+    EXPECT(sky_group_traffic(group).bytes == 0 && sky_group_traffic(group).messages == 0);
+    sky_group_destroy(&group);
+}
+
+/* The k-th send meets the k-th receive, wherever in the list they are. */
+TEST(several_to_itself)
+{
+    sky_group *group = NULL;
+    CHECK_OK(sky_group_self_create(&group));
+    char to[4] = "...";
+    const sky_exchange list[] = {{.peer = 0, .recv = &to[0], .recv_bytes = 1},
+                                 {.peer = 0},
+                                 {.peer = 0, .send = "a", .send_bytes = 1},
+                                 {.peer = 0, .send = "bc", .send_bytes = 2},
+                                 {.peer = 0, .recv = &to[1], .recv_bytes = 2}};
+    EXPECT(sky_group_exchange_now(group, list, 5) == SKY_OK && strcmp(to, "abc") == 0);
+    EXPECT(sky_group_exchange_now(group, list, 4) == SKY_ERR_INTERNAL); /* "bc" meets nothing */
+    EXPECT(strcmp(sky_message(), "exchange with itself: 2 bytes out, 0 in") == 0);
+    EXPECT(sky_group_exchange_now(group, list, 2) == SKY_ERR_INTERNAL); /* nothing meets "." */
+    EXPECT(sky_group_exchange_now(group, list + 3, 1) == SKY_ERR_INTERNAL);
+    const sky_exchange crossed[] = {list[0], list[3], list[2], list[4]};
+    EXPECT(sky_group_exchange_now(group, crossed, 4) == SKY_ERR_INTERNAL); /* both there, in the wrong order */
     sky_group_destroy(&group);
 }
 
