@@ -9,13 +9,15 @@
 typedef struct loop {
     sky_transformer *model;
     sky_unipc *solver;
-    float *staging;       /* host: one branch's velocity on its way to the other ranks */
-    float *host_freqs;    /* host: table of rotations */
+    float *staging;       /* host: latents or a velocity, for those who look at it */
+    float *host_freqs;    /* host: table of rotations of this rank's tokens */
     double *step_seconds; /* [inference_steps] */
+    void *rows;           /* host: a transformer's intermediate value, for observers */
+    size_t rows_bytes;
 
     sky_tensor latents;                /* [16, F, H, W] f32 */
     sky_tensor velocity[NUM_BRANCHES]; /* the same */
-    sky_tensor freqs;                  /* [tokens, head_dim / 2, 2] f32 */
+    sky_tensor freqs;                  /* [this rank's tokens, head_dim / 2, 2] f32 */
     sky_text_kv kv[NUM_BRANCHES];
     sky_unipc_state state;
 } loop;
@@ -41,8 +43,8 @@ static sky_status prepare(sky_ctx *ctx, render *r, loop *l)
     for (size_t i = 0; i < sizeof like_latents / sizeof like_latents[0]; i++) {
         SKY_TRY(sky_ctx_tensor(ctx, like_latents[i], SKY_F32, 4, shape));
     }
-    SKY_TRY(
-        sky_ctx_tensor(ctx, &l->freqs, SKY_F32, 3, (int64_t[]){sky_grid_tokens(&r->shape.grid), d->head_dim / 2, 2}));
+    const int64_t num_tokens = sky_sequence_own_tokens(&r->ranks.sequence).count;
+    SKY_TRY(sky_ctx_tensor(ctx, &l->freqs, SKY_F32, 3, (int64_t[]){num_tokens, d->head_dim / 2, 2}));
     SKY_TRY(sky_ctx_upload(ctx, &l->freqs, l->host_freqs));
     SKY_TRY(sky_ctx_upload(ctx, &l->latents, r->latents));
     for (int branch = 0; branch < NUM_BRANCHES; branch++) {
@@ -53,17 +55,63 @@ static sky_status prepare(sky_ctx *ctx, render *r, loop *l)
     return SKY_OK;
 }
 
-/* The velocities of the branches that are this rank's. Fails alone. */
+/* ---- a look inside the transformer, where somebody looks ---- */
+
+typedef struct rows_observer {
+    render *r;
+    loop *l;
+    int step, branch;
+} rows_observer;
+
+static sky_status see_rows(void *user, sky_ctx *ctx, const char *name, const sky_tensor *value)
+{
+    const rows_observer *o = user;
+    const sky_span tokens = sky_sequence_own_tokens(&o->r->ranks.sequence);
+    const size_t bytes = sky_tensor_bytes(value);
+    if (value->num_dims != 2 || value->shape[0] != tokens.count) {
+        return SKY_OK; /* not a value for each token */
+    }
+    if (bytes > o->l->rows_bytes) {
+        void *rows = realloc(o->l->rows, bytes);
+        if (rows == NULL) {
+            return sky_fail(SKY_ERR_NOMEM, "%zu bytes of %s to look at", bytes, name);
+        }
+        o->l->rows = rows;
+        o->l->rows_bytes = bytes;
+    }
+    SKY_TRY(sky_ctx_download(ctx, o->l->rows, value));
+    return render_observe_rows(o->r,
+                               &(sky_engine_rows){.step = o->step,
+                                                  .branch = o->branch,
+                                                  .name = name,
+                                                  .data = o->l->rows,
+                                                  .first_row = tokens.first,
+                                                  .num_rows = tokens.count,
+                                                  .row_bytes = tokens.count == 0 ? 0 : bytes / (size_t)tokens.count});
+}
+
+/* ---- a step ---- */
+
+static sky_status run_branch(sky_ctx *ctx, render *r, loop *l, int step, int branch)
+{
+    rows_observer user = {.r = r, .l = l, .step = step, .branch = branch};
+    const sky_observer observer = {.see = see_rows, .user = &user};
+    return sky_transformer_forward(ctx, l->model,
+                                   &(sky_transformer_args){.velocity = l->velocity[branch],
+                                                           .latents = l->latents,
+                                                           .freqs = l->freqs,
+                                                           .timestep = sky_unipc_timestep(l->solver, step),
+                                                           .kv = &l->kv[branch],
+                                                           .sequence = &r->ranks.sequence,
+                                                           .observer = render_wants_rows(r) ? &observer : NULL});
+}
+
+/* The velocities of the branches that are this rank's. Collective over the members of the sequence. */
 static sky_status run_own_branches(sky_ctx *ctx, render *r, loop *l, int step)
 {
     for (int branch = 0; branch < NUM_BRANCHES; branch++) {
         if (render_owns_branch(r, branch)) {
-            SKY_TRY(sky_transformer_forward(ctx, l->model,
-                                            &(sky_transformer_args){.velocity = l->velocity[branch],
-                                                                    .latents = l->latents,
-                                                                    .freqs = l->freqs,
-                                                                    .timestep = sky_unipc_timestep(l->solver, step),
-                                                                    .kv = &l->kv[branch]}));
+            SKY_TRY(run_branch(ctx, r, l, step, branch));
         }
     }
     return sky_ctx_sync(ctx);
@@ -82,27 +130,67 @@ static sky_status check_finite(const float *values, int64_t len, int branch, int
     return SKY_OK;
 }
 
-/* Every rank gets every branch's velocity. Collective. */
-static sky_status share_branches(sky_ctx *ctx, render *r, loop *l, int step)
+/* Looks at the velocities of own branches on the host. Fails alone. */
+static sky_status check_own_branches(sky_ctx *ctx, render *r, loop *l, int step)
 {
-    sky_group *group = r->engine->config.group;
-    const int64_t len = render_latents_len(r);
     for (int branch = 0; branch < NUM_BRANCHES; branch++) {
-        sky_status st = SKY_OK;
         if (render_owns_branch(r, branch)) {
-            st = sky_ctx_download(ctx, l->staging, &l->velocity[branch]);
-            if (st == SKY_OK) {
-                st = check_finite(l->staging, len, branch, step);
-            }
-        }
-        SKY_TRY(sky_group_agree(group, st));
-        if (sky_group_size(group) > 1) {
-            SKY_TRY(
-                sky_group_broadcast(group, branch % sky_group_size(group), l->staging, (size_t)len * sizeof(float)));
-            SKY_TRY(sky_ctx_upload(ctx, &l->velocity[branch], l->staging));
+            SKY_TRY(sky_ctx_download(ctx, l->staging, &l->velocity[branch]));
+            SKY_TRY(check_finite(l->staging, render_latents_len(r), branch, step));
+            SKY_TRY(render_observe_velocity(r, step, branch, l->staging));
         }
     }
     return SKY_OK;
+}
+
+/* Shows what goes into a step. Fails alone. */
+static sky_status observe_latents(sky_ctx *ctx, render *r, loop *l, int step)
+{
+    if (!render_wants_latents(r)) {
+        return SKY_OK;
+    }
+    SKY_TRY(sky_ctx_download(ctx, l->staging, &l->latents));
+    return render_observe_latents(r, step, l->staging);
+}
+
+/* Latents before the step, its branches, and a look at them; failures are held back, since members meet in every block. */
+static sky_status make_velocities(sky_ctx *ctx, render *r, loop *l, int step, sky_status st)
+{
+    sky_held held;
+    sky_ctx_hold(ctx, &held);
+    (void)sky_ctx_keep(ctx,
+                       st); /* a rank whose solver failed in the step before computes nothing and meets the others */
+    (void)sky_ctx_keep(ctx, render_enter(r, SKY_PHASE_DENOISE, step));
+    if (!sky_ctx_failed(ctx)) {
+        (void)sky_ctx_keep(ctx, observe_latents(ctx, r, l, step));
+    }
+    st = run_own_branches(ctx, r, l, step);
+    const sky_status first = sky_ctx_release(ctx);
+    SKY_TRY(first);
+    SKY_TRY(st);
+    return check_own_branches(ctx, r, l, step);
+}
+
+/* Where each rank computes one branch, it gets the other one. Collective over the ranks with the same tokens. */
+static sky_status share_branches(sky_ctx *ctx, render *r, loop *l)
+{
+    const int own = r->ranks.place.branch_group;
+    const sky_exchange e = {.peer = 1 - own,
+                            .send = l->velocity[own].data,
+                            .send_bytes = sky_tensor_bytes(&l->velocity[own]),
+                            .recv = l->velocity[1 - own].data,
+                            .recv_bytes = sky_tensor_bytes(&l->velocity[1 - own])};
+    if (r->ranks.branches == NULL) {
+        return SKY_OK;
+    }
+    if (sky_ctx_planning(ctx)) {
+        if (r->ranks.sequence.planned != NULL) {
+            r->ranks.sequence.planned->bytes += e.send_bytes;
+            r->ranks.sequence.planned->messages++;
+        }
+        return SKY_OK;
+    }
+    return sky_group_exchange_now(r->ranks.branches, &e, 1);
 }
 
 static sky_status advance(sky_ctx *ctx, render *r, loop *l)
@@ -120,20 +208,10 @@ static sky_status plan_loop(sky_ctx *ctx, render *r, loop *l)
 {
     SKY_TRY(prepare(ctx, r, l));
     SKY_TRY(run_own_branches(ctx, r, l, 0));
+    SKY_TRY(share_branches(ctx, r, l));
     SKY_TRY(advance(ctx, r, l));
     sky_unipc_restart(l->solver);
     return SKY_OK;
-}
-
-/* Shows what goes into a step; costs a copy to the host where somebody looks, and nothing else. Fails alone. */
-static sky_status observe_latents(sky_ctx *ctx, render *r, loop *l, int step)
-{
-    const sky_engine_observer *observer = r->engine->config.observer;
-    if (observer == NULL || observer->latents == NULL) {
-        return SKY_OK;
-    }
-    SKY_TRY(sky_ctx_download(ctx, l->staging, &l->latents));
-    return observer->latents(observer->user, step, l->staging, render_latents_len(r));
 }
 
 static sky_status run_loop(sky_ctx *ctx, render *r, void *arg)
@@ -149,16 +227,9 @@ static sky_status run_loop(sky_ctx *ctx, render *r, void *arg)
     render_progress(r, SKY_PHASE_DENOISE, 0, (uint64_t)num_steps);
     for (int step = 0; step < num_steps; step++) {
         const double start = sky_seconds_now();
-        /* A rank whose solver failed in the step before does no work and meets the others below. */
-        if (st == SKY_OK) {
-            st = observe_latents(ctx, r, l, step);
-        }
-        if (st == SKY_OK) {
-            st = run_own_branches(ctx, r, l, step);
-        }
-        st = sky_group_agree(group, st);
+        st = sky_group_agree(group, make_velocities(ctx, r, l, step, st));
         SKY_TRY(sky_fail_in(st, "denoising, step %d", step));
-        SKY_TRY(share_branches(ctx, r, l, step));
+        SKY_TRY(share_branches(ctx, r, l));
         st = advance(ctx, r, l);
         l->step_seconds[step] = sky_seconds_now() - start;
         render_progress(r, SKY_PHASE_DENOISE, (uint64_t)step + 1, (uint64_t)num_steps);
@@ -187,46 +258,104 @@ static void summarise_steps(render *r, loop *l)
     r->result->step_seconds_worst = l->step_seconds[num_steps - 1];
 }
 
-/* Host memory and the solver. Fails alone. */
-static sky_status create_loop(render *r, loop *l)
+static sky_status create_solver(const render *r, loop *l)
 {
-    const sky_transformer_dims *d = sky_transformer_get_dims(l->model);
-    const size_t num_tokens = (size_t)sky_grid_tokens(&r->shape.grid);
-    const size_t len = (size_t)render_latents_len(r);
-    l->staging = malloc(len * sizeof *l->staging);
-    r->latents = malloc(len * sizeof *r->latents);
-    l->host_freqs = malloc(num_tokens * (size_t)d->head_dim * sizeof *l->host_freqs);
-    l->step_seconds = calloc((size_t)r->settings->inference_steps, sizeof *l->step_seconds);
-    if (l->staging == NULL || r->latents == NULL || l->host_freqs == NULL || l->step_seconds == NULL) {
-        return sky_fail(SKY_ERR_NOMEM, "denoising: host memory for %zu latent values", len);
-    }
-    SKY_TRY(sky_rope_fill(&r->shape.grid, d->head_dim, 0, (int64_t)num_tokens, l->host_freqs));
-    SKY_TRY(sky_noise_fill(&r->settings->rng, r->settings->seed, 0, r->latents, (int64_t)len));
     return sky_unipc_create(&(sky_unipc_config){.num_steps = (int)r->settings->inference_steps,
                                                 .shift = r->settings->shift,
                                                 .grid = r->settings->scheduler},
                             &l->solver);
 }
 
+/* Host memory and the solver. Fails alone. */
+static sky_status create_loop(render *r, loop *l)
+{
+    const sky_span tokens = sky_sequence_own_tokens(&r->ranks.sequence);
+    const size_t len = (size_t)render_latents_len(r);
+    l->model = r->transformer;
+    l->staging = malloc(len * sizeof *l->staging);
+    r->latents = malloc(len * sizeof *r->latents);
+    l->host_freqs = malloc((size_t)(tokens.count * r->dims.head_dim + 1) * sizeof *l->host_freqs);
+    l->step_seconds = calloc((size_t)r->settings->inference_steps, sizeof *l->step_seconds);
+    if (l->staging == NULL || r->latents == NULL || l->host_freqs == NULL || l->step_seconds == NULL) {
+        return sky_fail(SKY_ERR_NOMEM, "denoising: host memory for %zu latent values", len);
+    }
+    SKY_TRY(sky_rope_fill(&r->shape.grid, r->dims.head_dim, tokens.first, tokens.count, l->host_freqs));
+    SKY_TRY(sky_noise_fill(&r->settings->rng, r->settings->seed, 0, r->latents, (int64_t)len));
+    return create_solver(r, l);
+}
+
+static void free_loop(loop *l)
+{
+    sky_unipc_destroy(&l->solver);
+    free(l->rows);
+    free(l->step_seconds);
+    free(l->host_freqs);
+    free(l->staging);
+}
+
+sky_status render_create_transformer(render *r, sky_weights *weights)
+{
+    return sky_transformer_create(weights, &r->arithmetic, &r->transformer);
+}
+
+sky_status render_peak_denoise(render *r, size_t *bytes, sky_traffic *traffic)
+{
+    loop l = {.model = r->transformer};
+    *traffic = (sky_traffic){0};
+    SKY_TRY(create_solver(r, &l));
+    r->ranks.sequence.planned = traffic;
+    const sky_status st = render_peak(r, run_loop, &l, bytes);
+    r->ranks.sequence.planned = NULL;
+    free_loop(&l);
+    return st;
+}
+
+/* What the loop has sent, and how long it was in exchanges. */
+static void count_exchanges(render *r, double sign)
+{
+    const sky_group *const groups[] = {r->ranks.members, r->ranks.branches};
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
+        if (groups[i] != NULL) {
+            const sky_traffic traffic = sky_group_traffic(groups[i]);
+            r->result->traffic.bytes += sign > 0 ? traffic.bytes : -traffic.bytes;
+            r->result->traffic.messages += sign > 0 ? traffic.messages : -traffic.messages;
+            r->result->exchange_seconds += sign * sky_group_exchange_seconds(groups[i]);
+        }
+    }
+}
+
+static sky_status load(render *r, sky_weights **weights)
+{
+    SKY_TRY(render_enter(r, SKY_PHASE_LOAD_TRANSFORMER, 0));
+    return render_load(r, SKY_TRANSFORMER, SKY_PHASE_LOAD_TRANSFORMER, render_create_transformer, weights);
+}
+
+/* Weights, host memory and the arena. Fails alone. */
+static sky_status prepare_loop(render *r, sky_weights **weights, loop *l, sky_arena *arena)
+{
+    SKY_TRY(load(r, weights));
+    SKY_TRY(create_loop(r, l));
+    return render_plan(r, run_loop, l, arena);
+}
+
 sky_status render_denoise(render *r)
 {
+    sky_group *world = r->engine->config.group;
     sky_status st = SKY_OK;
-    loop l = {.model = r->transformer};
+    sky_weights *weights = NULL;
+    loop l = {0};
     sky_arena arena = {0};
+    SKY_TRY_GOTO(sky_group_agree(world, prepare_loop(r, &weights, &l, &arena)));
     const double start = sky_seconds_now();
-    st = create_loop(r, &l);
-    if (st == SKY_OK) {
-        st = render_plan(r, run_loop, &l, &arena);
-    }
-    SKY_TRY_GOTO(sky_group_agree(r->engine->config.group, st));
+    count_exchanges(r, -1.0);
     SKY_TRY_GOTO(render_run(r, run_loop, &l, &arena));
+    count_exchanges(r, 1.0);
     summarise_steps(r, &l);
     r->result->seconds[SKY_PHASE_DENOISE] = sky_seconds_now() - start;
 done:
     render_free_arena(r, &arena);
-    sky_unipc_destroy(&l.solver);
-    free(l.step_seconds);
-    free(l.host_freqs);
-    free(l.staging);
+    free_loop(&l);
+    sky_transformer_destroy(&r->transformer);
+    sky_weights_destroy(&weights);
     return st;
 }

@@ -1,4 +1,4 @@
-/* Prompts to the text encoder's output, on the host. */
+/* Prompts to the text encoder's output, on the host: by rank 0, which alone holds the encoder, for all ranks. */
 #include "engine/render.h"
 #include "model/text_clean.h"
 
@@ -38,11 +38,6 @@ static sky_status encode_branch(render *r, const sky_tokenizer *tokenizer, int b
     const char *text = cond ? r->settings->prompt : r->settings->negative_prompt;
     SKY_TRY(sky_fail_in(tokenize(tokenizer, text, ids, &job.num_ids), cond ? "--prompt" : "--negative_prompt"));
 
-    const size_t bytes = (size_t)(SKY_TEXT_LEN * sky_text_encoder_dim(r->text_encoder)) * sky_dtype_bytes(r->compute);
-    r->text[branch] = malloc(bytes);
-    if (r->text[branch] == NULL) {
-        return sky_fail(SKY_ERR_NOMEM, "text embedding: %zu bytes", bytes);
-    }
     job.host_out = r->text[branch];
     r->result->num_text_tokens[branch] = job.num_ids;
     sky_arena arena = {0};
@@ -65,39 +60,78 @@ static sky_status check_vocabulary(const sky_tokenizer *tokenizer, const sky_tex
     return SKY_OK;
 }
 
-static sky_status load_text_encoder(render *r, sky_weights *weights)
+sky_status render_create_text_encoder(render *r, sky_weights *weights)
 {
     return sky_text_encoder_create(&r->engine->ctx, weights, r->compute, r->settings->text_encoder_fp8,
                                    &r->text_encoder);
 }
 
-static sky_status encode_own_branches(render *r, const sky_tokenizer *tokenizer)
+sky_status render_peak_encode_text(render *r, int64_t num_ids, size_t *bytes)
+{
+    encode_job job = {.num_ids = num_ids};
+    return render_peak(r, encode, &job, bytes);
+}
+
+static sky_status encode_branches(render *r, const sky_tokenizer *tokenizer)
 {
     const double start = sky_seconds_now();
-    uint64_t done = 0;
-    render_progress(r, SKY_PHASE_ENCODE_TEXT, done, NUM_BRANCHES);
+    SKY_TRY(render_enter(r, SKY_PHASE_ENCODE_TEXT, 0));
     for (int branch = 0; branch < NUM_BRANCHES; branch++) {
-        if (render_owns_branch(r, branch)) {
-            SKY_TRY(encode_branch(r, tokenizer, branch));
-        }
-        render_progress(r, SKY_PHASE_ENCODE_TEXT, ++done, NUM_BRANCHES);
+        render_progress(r, SKY_PHASE_ENCODE_TEXT, (uint64_t)branch, NUM_BRANCHES);
+        SKY_TRY(encode_branch(r, tokenizer, branch));
     }
+    render_progress(r, SKY_PHASE_ENCODE_TEXT, NUM_BRANCHES, NUM_BRANCHES);
     r->result->seconds[SKY_PHASE_ENCODE_TEXT] = sky_seconds_now() - start;
     return SKY_OK;
 }
 
-sky_status render_encode_text(render *r)
+/* Rank 0 alone. */
+static sky_status encode_all(render *r)
 {
     sky_status st = SKY_OK;
     sky_tokenizer *tokenizer = NULL;
     sky_weights *weights = NULL;
+    SKY_TRY_GOTO(render_enter(r, SKY_PHASE_LOAD_TEXT_ENCODER, 0));
     SKY_TRY_GOTO(sky_tokenizer_open(sky_checkpoint_tokenizer_path(r->checkpoint), &tokenizer));
-    SKY_TRY_GOTO(render_load(r, SKY_TEXT_ENCODER, SKY_PHASE_LOAD_TEXT_ENCODER, load_text_encoder, &weights));
+    SKY_TRY_GOTO(render_load(r, SKY_TEXT_ENCODER, SKY_PHASE_LOAD_TEXT_ENCODER, render_create_text_encoder, &weights));
     SKY_TRY_GOTO(check_vocabulary(tokenizer, r->text_encoder));
-    SKY_TRY_GOTO(encode_own_branches(r, tokenizer));
+    SKY_TRY_GOTO(encode_branches(r, tokenizer));
 done:
     sky_text_encoder_destroy(&r->text_encoder);
     sky_weights_destroy(&weights);
     sky_tokenizer_destroy(&tokenizer);
     return st;
+}
+
+static sky_status allocate(render *r)
+{
+    for (int branch = 0; branch < NUM_BRANCHES; branch++) {
+        r->text[branch] = malloc(render_text_bytes(r));
+        if (r->text[branch] == NULL) {
+            return sky_fail(SKY_ERR_NOMEM, "text embedding: %zu bytes", render_text_bytes(r));
+        }
+    }
+    return SKY_OK;
+}
+
+static sky_status observe(const render *r)
+{
+    for (int branch = 0; branch < NUM_BRANCHES; branch++) {
+        SKY_TRY(render_observe_text(r, branch));
+    }
+    return SKY_OK;
+}
+
+sky_status render_encode_text(render *r)
+{
+    sky_group *group = r->engine->config.group;
+    sky_status st = allocate(r);
+    if (st == SKY_OK && render_is_first(r)) {
+        st = encode_all(r);
+    }
+    SKY_TRY(sky_group_agree(group, st));
+    for (int branch = 0; branch < NUM_BRANCHES; branch++) {
+        SKY_TRY(sky_group_broadcast(group, 0, r->text[branch], render_text_bytes(r)));
+    }
+    return sky_group_agree(group, observe(r));
 }

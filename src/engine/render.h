@@ -1,8 +1,8 @@
 /*
  * engine/render.h - the stages of one video, and what they share; private to src/engine
  *
- * Each stage is called by all ranks. A stage that talks to other ranks says so; the others fail alone and are brought
- * together by sky_group_agree() behind them (render.c).
+ * Each stage is called by all ranks. A stage that talks to other ranks says so ("collective"); the others fail alone and
+ * are brought together by sky_group_agree() behind them (render.c).
  */
 #ifndef SKY_ENGINE_RENDER_H
 #define SKY_ENGINE_RENDER_H
@@ -21,6 +21,18 @@ struct sky_engine {
     sky_ctx ctx; /* arena: set for the time of a job */
 };
 
+/* How the ranks of this render are used. A group that is the engine's own is not to be destroyed. */
+typedef struct render_ranks {
+    sky_rank_layout layout;
+    sky_place place;    /* of this rank */
+    sky_group *members; /* ranks with a part of the same sequence; the engine's group, or made for this render */
+    sky_group
+        *branches; /* ranks with the same part of the other branches' sequences; NULL: one rank does all branches */
+    sky_group *strip_ranks; /* ranks with a strip of the frames; NULL on a rank without one */
+    sky_sequence sequence;
+    sky_strips strips;
+} render_ranks;
+
 typedef struct render {
     sky_engine *engine;
     const sky_settings *settings;
@@ -29,21 +41,32 @@ typedef struct render {
     sky_dtype compute; /* arithmetic's */
     sky_result *result;
     sky_checkpoint *checkpoint;
+    sky_transformer_dims dims;
+    render_ranks ranks;
 
     sky_text_encoder *text_encoder; /* each only while its stage runs */
     sky_transformer *transformer;
     sky_vae *vae;
 
-    void *text[NUM_BRANCHES]; /* host: [SKY_TEXT_LEN, text_dim] compute type; NULL for branches of other ranks */
+    void *text[NUM_BRANCHES]; /* host: [SKY_TEXT_LEN, text_dim] compute type, on every rank */
     float *latents;           /* host: [16, frames, rows, cols] */
     uint8_t *frames;          /* host: [num_frames, height, width, 3]; rank 0 */
 } render;
 
+/* Opens the checkpoint, looks at all that can be refused without reading weights, and deals out the ranks. Collective. */
+sky_status render_begin(sky_engine *engine, const sky_settings *settings, sky_result *result, render *r);
+void render_end(render *r);
+
 /* Whether this rank computes a branch. */
 static inline bool render_owns_branch(const render *r, int branch)
 {
-    const sky_group *group = r->engine->config.group;
-    return branch % sky_group_size(group) == sky_group_rank(group);
+    return branch % r->ranks.layout.cfg_degree == r->ranks.place.branch_group;
+}
+
+/* Whether this rank is the one that encodes prompts and writes the file. */
+static inline bool render_is_first(const render *r)
+{
+    return sky_group_rank(r->engine->config.group) == 0;
 }
 
 static inline int64_t render_latents_len(const render *r)
@@ -51,29 +74,76 @@ static inline int64_t render_latents_len(const render *r)
     return SKY_VAE_LATENT_CHANNELS * r->shape.latent_frames * r->shape.latent_rows * r->shape.latent_cols;
 }
 
+/* Bytes of one branch's text. */
+static inline size_t render_text_bytes(const render *r)
+{
+    return (size_t)(SKY_TEXT_LEN * r->dims.text_dim) * sky_dtype_bytes(r->compute);
+}
+
+/* ---- memory ---- */
+
 /* A job that takes all its device memory from ctx's arena, so that a first call can plan it. */
 typedef sky_status (*render_job)(sky_ctx *ctx, render *r, void *arg);
 
-/* Calls job once to plan and allocates what it needs. The job must not communicate while planning. Fails alone. */
+/* What a job takes from the arena, found by calling it in planning mode. It must not communicate then. Fails alone. */
+sky_status render_peak(render *r, render_job job, void *arg, size_t *bytes);
+
+/* Calls job once to plan and allocates what it needs. Fails alone. */
 sky_status render_plan(render *r, render_job job, void *arg, sky_arena *arena);
 
 /* Calls job again, for real, in the memory that render_plan() allocated; the caller frees it in any case. */
 sky_status render_run(render *r, render_job job, void *arg, sky_arena *arena);
 void render_free_arena(render *r, sky_arena *arena);
 
+/*
+ * Peaks of the stages' arenas on this rank; the model (text_encoder, transformer, vae) must be there, perhaps with planned
+ * weights. traffic: what a step sends (denoise) or the stage (decode). Fail alone.
+ */
+sky_status render_peak_encode_text(render *r, int64_t num_ids, size_t *bytes);
+sky_status render_peak_denoise(render *r, size_t *bytes, sky_traffic *traffic);
+sky_status render_peak_decode(render *r, size_t *bytes, sky_traffic *traffic);
+
+/* ---- showing ---- */
+
 /* Tells the progress callback, if there is one. */
 void render_progress(const render *r, sky_phase phase, uint64_t done, uint64_t total);
 
+/* Calls the observers, if there are any. wants_*: whether one looks there at all, which costs a copy to the host. */
+bool render_wants_latents(const render *r);
+bool render_wants_rows(const render *r);
+sky_status render_enter(const render *r, sky_phase phase, int64_t index);
+sky_status render_observe_text(const render *r, int branch);
+sky_status render_observe_latents(const render *r, int step, const float *latents);
+sky_status render_observe_rows(const render *r, const sky_engine_rows *rows);
+sky_status render_observe_velocity(const render *r, int step, int branch, const float *velocity);
+sky_status render_observe_frames(const render *r);
+
+/* ---- weights ---- */
+
 /* Makes a model of a component's weights: fills in one of render's pointers. */
 typedef sky_status (*render_loader)(render *r, sky_weights *weights);
+sky_status render_create_text_encoder(render *r, sky_weights *weights);
+sky_status render_create_transformer(render *r, sky_weights *weights);
+sky_status render_create_vae(render *r, sky_weights *weights);
 
 /* Opens a component's store and calls loader, shown and timed as `phase`. *weights may be set on failure too. */
 sky_status render_load(render *r, sky_component component, sky_phase phase, render_loader loader,
                        sky_weights **weights);
 
-/* Stages. */
-sky_status render_encode_text(render *r); /* alone: fills text[] of own branches */
-sky_status render_denoise(render *r);     /* collective: fills latents */
+/* ---- stages; all collective ---- */
+
+sky_status render_encode_text(render *r); /* fills text[] */
+sky_status render_denoise(render *r);     /* fills latents; the transformer is loaded */
+sky_status render_decode(render *r);      /* latents to frames */
+
+/* ---- ranks.c ---- */
+
+/* Whether all ranks were given the same settings and layout. Collective. Errors: USAGE. */
+sky_status render_check_same_settings(render *r);
+
+/* Chooses the layout and makes its groups. Collective. Errors: USAGE. */
+sky_status render_deal_ranks(render *r);
+void render_free_ranks(render *r);
 
 double sky_seconds_now(void); /* monotonic */
 

@@ -229,11 +229,12 @@ json_t *sky_settings_json(const sky_settings *s)
     snprintf(seed, sizeof seed, "%" PRIu64, s->seed);
     size_t model_len = 0;
     const char *model = folder_name(s->model_path, &model_len);
-    return json_pack(
-        "{s:s%, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:s, s:s, s:s}", "model", model, model_len,
-        "prompt", s->prompt, "negative_prompt", s->negative_prompt, "seed", seed, "height", (json_int_t)s->height,
-        "width", (json_int_t)s->width, "num_frames", (json_int_t)s->num_frames, "fps", (json_int_t)s->fps,
-        "inference_steps", (json_int_t)s->inference_steps, "guidance_scale", s->guidance_scale, "shift", s->shift,
-        "precision", sky_precision_name(s->precision), "use_sage_attention", s->attention_8bit, "text_encoder",
-        s->text_encoder_fp8 ? "fp8" : "bf16", "rng", rng, "scheduler", sky_time_grid_name(s->scheduler));
+    return json_pack("{s:s%, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:s, s:s, s:s, s:b}", "model",
+                     model, model_len, "prompt", s->prompt, "negative_prompt", s->negative_prompt, "seed", seed,
+                     "height", (json_int_t)s->height, "width", (json_int_t)s->width, "num_frames",
+                     (json_int_t)s->num_frames, "fps", (json_int_t)s->fps, "inference_steps",
+                     (json_int_t)s->inference_steps, "guidance_scale", s->guidance_scale, "shift", s->shift,
+                     "precision", sky_precision_name(s->precision), "use_sage_attention", s->attention_8bit,
+                     "text_encoder", s->text_encoder_fp8 ? "fp8" : "bf16", "rng", rng, "scheduler",
+                     sky_time_grid_name(s->scheduler), "fast_ring", s->fast_ring);
 }

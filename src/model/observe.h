@@ -3,7 +3,7 @@
  *
  * Tests compare intermediate values with the published implementation; fingerprints of stages are made the same way.
  * The callback sees device tensors in the order of computation and must not keep or change them. Not called while
- * planning.
+ * planning, nor once a failure is being held back (ops/ctx.h); a failure of its own is held back too.
  */
 #ifndef SKY_MODEL_OBSERVE_H
 #define SKY_MODEL_OBSERVE_H
@@ -19,10 +19,10 @@ typedef struct sky_observer {
 static inline sky_status sky_observe(const sky_observer *observer, sky_ctx *ctx, const char *name,
                                      const sky_tensor *value)
 {
-    if (observer == NULL || observer->see == NULL || sky_ctx_planning(ctx)) {
+    if (observer == NULL || observer->see == NULL || sky_ctx_planning(ctx) || sky_ctx_failed(ctx)) {
         return SKY_OK;
     }
-    return observer->see(observer->user, ctx, name, value);
+    return sky_ctx_keep(ctx, observer->see(observer->user, ctx, name, value));
 }
 
 #endif

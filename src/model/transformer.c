@@ -107,25 +107,30 @@ static sky_status embed_patches(sky_ctx *ctx, const transformer_pass *p)
     const size_t mark = sky_arena_mark(ctx->arena);
     sky_tensor patches = {0};
     SKY_TRY(sky_ctx_tensor(ctx, &patches, p->model->arithmetic.compute, 2,
-                           (int64_t[]){p->num_tokens, 4 * p->model->dims.in_dim}));
+                           (int64_t[]){p->tokens.count, 4 * p->model->dims.in_dim}));
     SKY_TRY(
-        sky_patchify(ctx, &(sky_patchify_args){.y = patches, .x = p->args->latents, .first_token = p->first_token}));
+        sky_patchify(ctx, &(sky_patchify_args){.y = patches, .x = p->args->latents, .first_token = p->tokens.first}));
     SKY_TRY(transformer_apply(ctx, &p->model->patch_embedding, &patches, &p->x_between));
     sky_arena_release(ctx->arena, mark);
     return sky_observe(p->args->observer, ctx, "patch_embedding", &p->x_between);
 }
 
-/* All in f32; note that the head takes e, not e0. */
+/* All in f32; note that the head takes e, not e0. Collective: every rank gets all patches. */
 static sky_status run_head(sky_ctx *ctx, const transformer_pass *p)
 {
     const sky_transformer *m = p->model;
     const size_t mark = sky_arena_mark(ctx->arena);
     sky_tensor modulation = {0};
     sky_tensor normed = {0};
+    sky_tensor mine = {0};
     sky_tensor patches = {0};
     SKY_TRY(sky_ctx_tensor(ctx, &modulation, SKY_F32, 2, (int64_t[]){2, m->dims.dim}));
-    SKY_TRY(sky_ctx_tensor(ctx, &normed, SKY_F32, 2, (int64_t[]){p->num_tokens, m->dims.dim}));
-    SKY_TRY(sky_ctx_tensor(ctx, &patches, SKY_F32, 2, (int64_t[]){p->num_tokens, 4 * m->dims.out_dim}));
+    SKY_TRY(sky_ctx_tensor(ctx, &normed, SKY_F32, 2, (int64_t[]){p->tokens.count, m->dims.dim}));
+    SKY_TRY(sky_ctx_tensor(ctx, &mine, SKY_F32, 2, (int64_t[]){p->tokens.count, 4 * m->dims.out_dim}));
+    patches = mine;
+    if (sky_sequence_members(&p->sequence) > 1) {
+        SKY_TRY(sky_ctx_tensor(ctx, &patches, SKY_F32, 2, (int64_t[]){p->sequence.num_tokens, 4 * m->dims.out_dim}));
+    }
     for (int64_t i = 0; i < 2; i++) {
         SKY_TRY(sky_add(ctx, &(sky_add_args){.y = sky_tensor_rows(&modulation, i, 1),
                                              .a = sky_tensor_rows(&m->head_modulation, i, 1),
@@ -135,35 +140,14 @@ static sky_status run_head(sky_ctx *ctx, const transformer_pass *p)
                                                                          .x = p->x_between,
                                                                          .shift = sky_tensor_rows(&modulation, 0, 1),
                                                                          .scale = sky_tensor_rows(&modulation, 1, 1),
-                                                                         .first_row = p->first_token,
-                                                                         .rows_per_group = p->all_tokens,
+                                                                         .first_row = p->tokens.first,
+                                                                         .rows_per_group = p->sequence.num_tokens,
                                                                          .eps = m->dims.eps}));
-    SKY_TRY(transformer_apply(ctx, &m->head, &normed, &patches));
+    SKY_TRY(transformer_apply(ctx, &m->head, &normed, &mine));
+    SKY_TRY(sky_sequence_share_rows(ctx, &p->sequence, &mine, &patches));
     SKY_TRY(sky_unpatchify(ctx, &(sky_unpatchify_args){.y = p->args->velocity, .x = patches}));
     sky_arena_release(ctx->arena, mark);
     return SKY_OK;
-}
-
-static sky_status alloc_attention_codes(sky_ctx *ctx, transformer_pass *p)
-{
-    const sky_transformer_dims *d = &p->model->dims;
-    const int64_t heads[] = {p->num_tokens, d->num_heads, d->head_dim};
-    transformer_attention_codes *c = &p->codes;
-    if (!p->model->arithmetic.attention_8bit) {
-        return SKY_OK;
-    }
-    SKY_TRY(sky_ctx_tensor(ctx, &c->rotated, SKY_F32, 2, (int64_t[]){p->num_tokens, d->dim}));
-    SKY_TRY(sky_ctx_tensor(ctx, &c->sums, SKY_I64, 1, (int64_t[]){d->dim}));
-    SKY_TRY(sky_ctx_tensor(ctx, &c->mean, SKY_F32, 1, (int64_t[]){d->dim}));
-    SKY_TRY(sky_ctx_tensor(ctx, &c->amax, SKY_F32, 1, (int64_t[]){d->dim}));
-    SKY_TRY(sky_ctx_tensor(ctx, &c->q, SKY_I8, 3, heads));
-    SKY_TRY(sky_ctx_tensor(ctx, &c->k, SKY_I8, 3, heads));
-    SKY_TRY(sky_ctx_tensor(ctx, &c->v, SKY_F8_E4M3, 3, heads));
-    const int64_t q_groups = (p->num_tokens + SKY_Q_GROUP_TOKENS - 1) / SKY_Q_GROUP_TOKENS;
-    const int64_t k_groups = (p->num_tokens + SKY_K_GROUP_TOKENS - 1) / SKY_K_GROUP_TOKENS;
-    SKY_TRY(sky_ctx_tensor(ctx, &c->q_scale, SKY_F32, 2, (int64_t[]){q_groups, d->num_heads}));
-    SKY_TRY(sky_ctx_tensor(ctx, &c->k_scale, SKY_F32, 2, (int64_t[]){k_groups, d->num_heads}));
-    return sky_ctx_tensor(ctx, &c->v_scale, SKY_F32, 1, (int64_t[]){d->dim});
 }
 
 static sky_status alloc_pass(sky_ctx *ctx, transformer_pass *p)
@@ -171,8 +155,7 @@ static sky_status alloc_pass(sky_ctx *ctx, transformer_pass *p)
     const sky_transformer_dims *d = &p->model->dims;
     const sky_dtype compute = p->model->arithmetic.compute;
     const sky_dtype input = transformer_input_dtype(p->model);
-    const int64_t rows[] = {p->num_tokens, d->dim};
-    const int64_t ffn_rows[] = {p->num_tokens, d->ffn_dim};
+    const int64_t rows[] = {p->tokens.count, d->dim};
     sky_tensor *const wide[] = {&p->delta, &p->q, &p->k, &p->v, &p->attended};
     SKY_TRY(sky_ctx_tensor(ctx, &p->time, SKY_F32, 2, (int64_t[]){1, d->dim}));
     SKY_TRY(sky_ctx_tensor(ctx, &p->time6, SKY_F32, 2, (int64_t[]){NUM_MODULATIONS, d->dim}));
@@ -185,18 +168,19 @@ static sky_status alloc_pass(sky_ctx *ctx, transformer_pass *p)
     for (size_t i = 0; i < sizeof wide / sizeof wide[0]; i++) {
         SKY_TRY(sky_ctx_tensor(ctx, wide[i], compute, 2, rows));
     }
-    SKY_TRY(sky_ctx_tensor(ctx, &p->hidden, compute, 2, ffn_rows));
     p->normed = p->delta;
-    p->activated = p->hidden;
     if (input != compute) {
         SKY_TRY(sky_ctx_tensor(ctx, &p->normed, input, 2, rows));
-        SKY_TRY(sky_ctx_tensor(ctx, &p->activated, input, 2, ffn_rows));
     }
-    SKY_TRY(transformer_alloc_room(ctx, p->model, p->num_tokens, d->ffn_dim > d->dim ? d->ffn_dim : d->dim, &p->room));
-    return alloc_attention_codes(ctx, p);
+    return transformer_alloc_room(ctx, p->model, p->tokens.count, d->ffn_dim > d->dim ? d->ffn_dim : d->dim, &p->room);
 }
 
-static sky_status check_args(const sky_transformer *m, const sky_transformer_args *a)
+static int64_t num_tokens_of(const sky_tensor *latents)
+{
+    return latents->shape[1] * (latents->shape[2] / 2) * (latents->shape[3] / 2);
+}
+
+static sky_status check_latents(const sky_transformer *m, const sky_transformer_args *a)
 {
     char latents[96];
     char velocity[96];
@@ -216,13 +200,33 @@ static sky_status check_args(const sky_transformer *m, const sky_transformer_arg
     return SKY_OK;
 }
 
+static sky_status check_sequence(const transformer_pass *p)
+{
+    char freqs[96];
+    const sky_sequence *s = &p->sequence;
+    const int64_t num_tokens = num_tokens_of(&p->args->latents);
+    if (s->num_tokens != num_tokens || s->num_heads != p->model->dims.num_heads) {
+        return sky_fail(SKY_ERR_SHAPE,
+                        "transformer: a sequence of %" PRId64 " tokens and %" PRId64 " heads for latents of %" PRId64
+                        " tokens and a model of %" PRId64 " heads",
+                        s->num_tokens, s->num_heads, num_tokens, p->model->dims.num_heads);
+    }
+    if (p->args->freqs.num_dims != 3 || p->args->freqs.shape[0] != p->tokens.count) {
+        return sky_fail(SKY_ERR_SHAPE, "transformer: freqs %s: want a row for each of this rank's %" PRId64 " tokens",
+                        sky_tensor_describe(&p->args->freqs, freqs, sizeof freqs), p->tokens.count);
+    }
+    return SKY_OK;
+}
+
 sky_status sky_transformer_forward(sky_ctx *ctx, const sky_transformer *model, const sky_transformer_args *args)
 {
-    SKY_TRY(check_args(model, args));
+    SKY_TRY(check_latents(model, args));
     const size_t mark = sky_arena_mark(ctx->arena);
     transformer_pass p = {.model = model, .args = args};
-    p.all_tokens = args->latents.shape[1] * (args->latents.shape[2] / 2) * (args->latents.shape[3] / 2);
-    p.num_tokens = p.all_tokens;
+    p.sequence = args->sequence != NULL ? *args->sequence
+                                        : sky_sequence_whole(num_tokens_of(&args->latents), model->dims.num_heads);
+    p.tokens = sky_sequence_own_tokens(&p.sequence);
+    SKY_TRY(check_sequence(&p));
     SKY_TRY(alloc_pass(ctx, &p));
     SKY_TRY(embed_time(ctx, &p));
     SKY_TRY(embed_patches(ctx, &p));

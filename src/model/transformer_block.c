@@ -11,8 +11,8 @@ enum { NAME_BYTES = 64 };
 /* Rows of a block's modulation [6, dim]. */
 enum { SHIFT_ATTN, SCALE_ATTN, GATE_ATTN, SHIFT_FFN, SCALE_FFN, GATE_FFN };
 
-/* Shows a value of block 0 only: enough to tell where a mistake is, and cheap. */
-static sky_status see(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const char *what, const sky_tensor *value)
+sky_status transformer_see(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const char *what,
+                           const sky_tensor *value)
 {
     char name[NAME_BYTES];
     if (layer != 0) {
@@ -22,6 +22,12 @@ static sky_status see(sky_ctx *ctx, const transformer_pass *p, int64_t layer, co
     return sky_observe(p->args->observer, ctx, name, value);
 }
 
+sky_status transformer_apply_in_pass(sky_ctx *ctx, const transformer_pass *p, const transformer_linear *linear,
+                                     const transformer_input *input, const sky_tensor *y)
+{
+    return transformer_apply_block(ctx, p->model, linear, &p->room, input, y);
+}
+
 static sky_status norm_modulate(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *x, int shift, int scale,
                                 const sky_tensor *y)
 {
@@ -29,8 +35,8 @@ static sky_status norm_modulate(sky_ctx *ctx, const transformer_pass *p, const s
                                                                         .x = *x,
                                                                         .shift = sky_tensor_rows(&p->m, shift, 1),
                                                                         .scale = sky_tensor_rows(&p->m, scale, 1),
-                                                                        .first_row = p->first_token,
-                                                                        .rows_per_group = p->all_tokens,
+                                                                        .first_row = p->tokens.first,
+                                                                        .rows_per_group = p->sequence.num_tokens,
                                                                         .eps = p->model->dims.eps});
 }
 
@@ -39,14 +45,8 @@ static sky_status add_gated(sky_ctx *ctx, const transformer_pass *p, const sky_t
     return sky_gate_residual(ctx, &(sky_gate_residual_args){.x = p->x,
                                                             .y = *y,
                                                             .gate = sky_tensor_rows(&p->m, gate, 1),
-                                                            .first_row = p->first_token,
-                                                            .rows_per_group = p->all_tokens});
-}
-
-static sky_status apply(sky_ctx *ctx, const transformer_pass *p, const transformer_linear *linear,
-                        const transformer_input *input, const sky_tensor *y)
-{
-    return transformer_apply_block(ctx, p->model, linear, &p->room, input, y);
+                                                            .first_row = p->tokens.first,
+                                                            .rows_per_group = p->sequence.num_tokens});
 }
 
 /* [rows, dim] -> [rows, heads, head_dim] */
@@ -55,92 +55,17 @@ static sky_tensor by_heads(const transformer_pass *p, const sky_tensor *x)
     return sky_tensor_reshape(x, 3, (int64_t[]){x->shape[0], p->model->dims.num_heads, p->model->dims.head_dim});
 }
 
-static sky_status attend(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *k, const sky_tensor *v)
-{
-    return sky_attention(ctx, &(sky_attention_args){.y = by_heads(p, &p->attended),
-                                                    .q = by_heads(p, &p->q),
-                                                    .k = by_heads(p, k),
-                                                    .v = by_heads(p, v),
-                                                    .softmax_scale = 1.0F / sqrtf((float)p->model->dims.head_dim)});
-}
-
-static sky_status norm_rotate(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *weight, const sky_tensor *x,
-                              const sky_tensor *y)
-{
-    return sky_qk_norm_rope(
-        ctx, &(sky_qk_norm_rope_args){
-                 .y = *y, .x = *x, .weight = *weight, .freqs = p->args->freqs, .eps = p->model->dims.eps});
-}
-
-static sky_status attend_all_tokens(sky_ctx *ctx, const transformer_pass *p, int64_t layer)
-{
-    const transformer_block *b = &p->model->blocks[layer];
-    SKY_TRY(norm_rotate(ctx, p, &b->norm_q, &p->q, &p->q));
-    SKY_TRY(norm_rotate(ctx, p, &b->norm_k, &p->k, &p->k));
-    SKY_TRY(see(ctx, p, layer, "q_rope", &p->q));
-    SKY_TRY(see(ctx, p, layer, "k_rope", &p->k));
-    return attend(ctx, p, &p->k, &p->v);
-}
-
-static sky_status quantize_queries_keys(sky_ctx *ctx, const transformer_pass *p, const transformer_block *b)
-{
-    const transformer_attention_codes *c = &p->codes;
-    const sky_transformer_dims *d = &p->model->dims;
-    SKY_TRY(norm_rotate(ctx, p, &b->norm_q, &p->q, &c->rotated));
-    SKY_TRY(sky_quantize_heads(ctx, &(sky_quantize_heads_args){.codes = c->q,
-                                                               .scale = c->q_scale,
-                                                               .x = by_heads(p, &c->rotated),
-                                                               .tokens_per_group = SKY_Q_GROUP_TOKENS}));
-    SKY_TRY(norm_rotate(ctx, p, &b->norm_k, &p->k, &c->rotated));
-    SKY_TRY(sky_channel_sums(ctx, &(sky_channel_sums_args){.sums = c->sums, .x = c->rotated}));
-    SKY_TRY(
-        sky_sums_to_mean(ctx, &(sky_sums_to_mean_args){.mean = c->mean, .sums = c->sums, .num_tokens = p->all_tokens}));
-    return sky_quantize_heads(
-        ctx, &(sky_quantize_heads_args){.codes = c->k,
-                                        .scale = c->k_scale,
-                                        .x = by_heads(p, &c->rotated),
-                                        .mean = sky_tensor_reshape(&c->mean, 2, (int64_t[]){d->num_heads, d->head_dim}),
-                                        .tokens_per_group = SKY_K_GROUP_TOKENS});
-}
-
-static sky_status attend_all_tokens_8bit(sky_ctx *ctx, const transformer_pass *p, int64_t layer)
-{
-    const transformer_attention_codes *c = &p->codes;
-    const sky_transformer_dims *d = &p->model->dims;
-    const sky_tensor v = sky_tensor_reshape(&c->v, 2, (int64_t[]){p->num_tokens, d->dim});
-    SKY_TRY(quantize_queries_keys(ctx, p, &p->model->blocks[layer]));
-    SKY_TRY(sky_channel_amax(ctx, &(sky_channel_amax_args){.amax = c->amax, .x = p->v}));
-    SKY_TRY(sky_quantize_channels(
-        ctx, &(sky_quantize_channels_args){.codes = v, .scale = c->v_scale, .x = p->v, .amax = c->amax}));
-    return sky_attention_8bit(ctx,
-                              &(sky_attention_8bit_args){
-                                  .y = by_heads(p, &p->attended),
-                                  .q = c->q,
-                                  .q_scale = c->q_scale,
-                                  .k = c->k,
-                                  .k_scale = c->k_scale,
-                                  .v = c->v,
-                                  .v_scale = sky_tensor_reshape(&c->v_scale, 2, (int64_t[]){d->num_heads, d->head_dim}),
-                                  .softmax_scale = 1.0F / sqrtf((float)d->head_dim)});
-}
-
 static sky_status self_attention(sky_ctx *ctx, const transformer_pass *p, int64_t layer)
 {
     const transformer_block *b = &p->model->blocks[layer];
     transformer_input input;
     SKY_TRY(norm_modulate(ctx, p, &p->x_between, SHIFT_ATTN, SCALE_ATTN, &p->normed));
     SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &p->normed, &input));
-    SKY_TRY(apply(ctx, p, &b->q, &input, &p->q));
-    SKY_TRY(see(ctx, p, layer, "self_attn_q", &p->q));
-    SKY_TRY(apply(ctx, p, &b->k, &input, &p->k));
-    SKY_TRY(apply(ctx, p, &b->v, &input, &p->v));
-    SKY_TRY(see(ctx, p, layer, "v", &p->v));
-    SKY_TRY(p->model->arithmetic.attention_8bit ? attend_all_tokens_8bit(ctx, p, layer)
-                                                : attend_all_tokens(ctx, p, layer));
-    SKY_TRY(see(ctx, p, layer, "attn", &p->attended));
+    SKY_TRY(transformer_attend(ctx, p, layer, &input));
+    SKY_TRY(transformer_see(ctx, p, layer, "attn", &p->attended));
     SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &p->attended, &input));
-    SKY_TRY(apply(ctx, p, &b->o, &input, &p->delta));
-    SKY_TRY(see(ctx, p, layer, "self_attn_o", &p->delta));
+    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->o, &input, &p->delta));
+    SKY_TRY(transformer_see(ctx, p, layer, "self_attn_o", &p->delta));
     return add_gated(ctx, p, &p->delta, GATE_ATTN);
 }
 
@@ -160,30 +85,44 @@ static sky_status cross_attention(sky_ctx *ctx, const transformer_pass *p, int64
                                                        .weight = b->norm3_weight,
                                                        .bias = b->norm3_bias,
                                                        .eps = p->model->dims.eps}));
-    SKY_TRY(see(ctx, p, layer, "norm3", &p->normed));
+    SKY_TRY(transformer_see(ctx, p, layer, "norm3", &p->normed));
     SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &p->normed, &input));
-    SKY_TRY(apply(ctx, p, &b->cross_q, &input, &p->q));
+    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->cross_q, &input, &p->q));
     SKY_TRY(sky_rms_norm(
         ctx, &(sky_rms_norm_args){.y = p->q, .x = p->q, .weight = b->cross_norm_q, .eps = p->model->dims.eps}));
-    SKY_TRY(attend(ctx, p, &k, &v));
+    SKY_TRY(sky_attention(ctx, &(sky_attention_args){.y = by_heads(p, &p->attended),
+                                                     .q = by_heads(p, &p->q),
+                                                     .k = by_heads(p, &k),
+                                                     .v = by_heads(p, &v),
+                                                     .softmax_scale = 1.0F / sqrtf((float)p->model->dims.head_dim)}));
     SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &p->attended, &input));
-    SKY_TRY(apply(ctx, p, &b->cross_o, &input, &p->delta));
-    SKY_TRY(see(ctx, p, layer, "cross_attn_o", &p->delta));
+    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->cross_o, &input, &p->delta));
+    SKY_TRY(transformer_see(ctx, p, layer, "cross_attn_o", &p->delta));
     return sky_gate_residual(ctx, &(sky_gate_residual_args){.x = p->x, .y = p->delta});
 }
 
 static sky_status feed_forward(sky_ctx *ctx, const transformer_pass *p, int64_t layer)
 {
     const transformer_block *b = &p->model->blocks[layer];
+    const sky_dtype input_dtype = transformer_input_dtype(p->model);
+    const int64_t rows[] = {p->tokens.count, p->model->dims.ffn_dim};
+    const size_t mark = sky_arena_mark(ctx->arena);
     transformer_input input;
+    sky_tensor hidden;
+    SKY_TRY(sky_ctx_tensor(ctx, &hidden, p->model->arithmetic.compute, 2, rows));
+    sky_tensor activated = hidden;
+    if (input_dtype != hidden.dtype) {
+        SKY_TRY(sky_ctx_tensor(ctx, &activated, input_dtype, 2, rows));
+    }
     SKY_TRY(norm_modulate(ctx, p, &p->x, SHIFT_FFN, SCALE_FFN, &p->normed));
     SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &p->normed, &input));
-    SKY_TRY(apply(ctx, p, &b->ffn_0, &input, &p->hidden));
-    SKY_TRY(see(ctx, p, layer, "ffn_0", &p->hidden));
-    SKY_TRY(sky_activation(ctx, &(sky_activation_args){.y = p->activated, .x = p->hidden, .kind = SKY_GELU_TANH}));
-    SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &p->activated, &input));
-    SKY_TRY(apply(ctx, p, &b->ffn_2, &input, &p->delta));
-    SKY_TRY(see(ctx, p, layer, "ffn_2", &p->delta));
+    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->ffn_0, &input, &hidden));
+    SKY_TRY(transformer_see(ctx, p, layer, "ffn_0", &hidden));
+    SKY_TRY(sky_activation(ctx, &(sky_activation_args){.y = activated, .x = hidden, .kind = SKY_GELU_TANH}));
+    SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &activated, &input));
+    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->ffn_2, &input, &p->delta));
+    SKY_TRY(transformer_see(ctx, p, layer, "ffn_2", &p->delta));
+    sky_arena_release(ctx->arena, mark);
     return add_gated(ctx, p, &p->delta, GATE_FFN);
 }
 

@@ -50,22 +50,12 @@ typedef struct transformer_room {
     sky_tensor plain; /* [rows, max_cols] compute type, for layers that are excepted from codes */
 } transformer_room;
 
-/* What 8-bit attention reads, and what leads to it; all tokens of this step. */
-typedef struct transformer_attention_codes {
-    sky_tensor rotated;          /* [rows, dim] f32: queries, then keys, after norm and rotation */
-    sky_tensor sums, mean, amax; /* [dim] i64, f32, f32 */
-    sky_tensor q, k, v;          /* [rows, heads, head_dim] i8, i8, e4m3 */
-    sky_tensor q_scale, k_scale; /* [groups, heads] f32 */
-    sky_tensor v_scale;          /* [dim] f32 */
-} transformer_attention_codes;
-
 /* Everything that a pass needs beside the weights; one set serves all blocks. */
 typedef struct transformer_pass {
     const sky_transformer *model;
     const sky_transformer_args *args;
-    int64_t first_token; /* of this rank's rows, in the whole sequence */
-    int64_t num_tokens;  /* rows of this rank */
-    int64_t all_tokens;
+    sky_sequence sequence;
+    sky_span tokens;              /* this rank's rows */
     sky_tensor time;              /* [1, dim] f32: e */
     sky_tensor time6;             /* [6, dim] f32: e0 */
     sky_tensor m;                 /* [6, dim] f32: modulation of the block at hand */
@@ -74,10 +64,7 @@ typedef struct transformer_pass {
     sky_tensor normed;            /* [rows, dim] on its way into linear layers (input_dtype) */
     sky_tensor delta;             /* [rows, dim] compute type: a sub-layer's output (normed itself where alike) */
     sky_tensor q, k, v, attended; /* [rows, dim] compute type */
-    sky_tensor hidden;            /* [rows, ffn_dim] compute type */
-    sky_tensor activated;         /* [rows, ffn_dim] (hidden itself where alike) */
     transformer_room room;
-    transformer_attention_codes codes; /* 8-bit attention */
 } transformer_pass;
 
 /* ---- transformer_linear.c: the linear layers, in any format ---- */
@@ -98,7 +85,22 @@ sky_status transformer_make_input(sky_ctx *ctx, const sky_transformer *m, const 
 sky_status transformer_apply_block(sky_ctx *ctx, const sky_transformer *m, const transformer_linear *linear,
                                    const transformer_room *room, const transformer_input *input, const sky_tensor *y);
 
+/* ---- transformer_attention.c ---- */
+
+/*
+ * Self-attention of a block over all tokens, on any layout: from the layers' input to p->attended [rows, dim], this rank's
+ * tokens, all heads. Uses p->q, p->k, p->v. Collective over p->sequence.
+ */
+sky_status transformer_attend(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const transformer_input *input);
+
 /* ---- transformer_block.c ---- */
+
+/* Shows a value of block 0 only: enough to tell where a mistake is, and cheap. */
+sky_status transformer_see(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const char *what,
+                           const sky_tensor *value);
+
+sky_status transformer_apply_in_pass(sky_ctx *ctx, const transformer_pass *p, const transformer_linear *linear,
+                                     const transformer_input *input, const sky_tensor *y);
 
 sky_status transformer_run_block(sky_ctx *ctx, const transformer_pass *p, int64_t layer);
 

@@ -1,0 +1,347 @@
+/*
+ * Self-attention of a block, on any layout of ranks (parallel/sequence.h). Outside, a rank has its tokens and all heads;
+ * inside, its heads and all keys. Keys and values are computed first, so that they travel while queries are made.
+ */
+#include "model/transformer_impl.h"
+#include "ops/ops.h"
+
+#include <math.h>
+
+/* What attention reads: values, or codes with scales (then *_scale is present). */
+typedef struct attention_operands {
+    sky_operand_parts q, q_scale, k, k_scale, v;
+    sky_tensor v_scale; /* [heads of this rank, head_dim] f32; of codes */
+} attention_operands;
+
+typedef struct attention_exchanges {
+    sky_group_exchange *keys, *queries;
+} attention_exchanges;
+
+/* What a rank attends to at a time: all keys, or one block of them with fast_ring. */
+typedef struct attention_keys {
+    sky_tensor k, k_scale, v; /* [keys, columns] */
+} attention_keys;
+
+static bool passes_around(const sky_sequence *s)
+{
+    return s->fast_ring && s->ring_degree > 1;
+}
+
+static sky_reach keys_reach(const sky_sequence *s)
+{
+    return passes_around(s) ? SKY_REACH_BLOCK : SKY_REACH_ALL;
+}
+
+static int64_t num_groups(int64_t rows, int64_t group)
+{
+    return (rows + group - 1) / group;
+}
+
+static sky_status norm_rotate(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *weight, const sky_tensor *x,
+                              const sky_tensor *y)
+{
+    return sky_qk_norm_rope(
+        ctx, &(sky_qk_norm_rope_args){
+                 .y = *y, .x = *x, .weight = *weight, .freqs = p->args->freqs, .eps = p->model->dims.eps});
+}
+
+/* x [rows, columns] as [rows, columns / head_dim, head_dim] */
+static sky_tensor by_heads(const transformer_pass *p, const sky_tensor *x)
+{
+    const int64_t head_dim = p->model->dims.head_dim;
+    return sky_tensor_reshape(x, 3, (int64_t[]){x->shape[0], x->shape[1] / head_dim, head_dim});
+}
+
+/* ---- operands in the compute type ---- */
+
+static sky_status make_operands(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const transformer_input *input,
+                                attention_operands *o, attention_exchanges *x)
+{
+    const transformer_block *b = &p->model->blocks[layer];
+    const int64_t head_dim = p->model->dims.head_dim;
+    o->q = (sky_operand_parts){.mine = p->q, .tokens_per_row = 1, .width = head_dim};
+    o->k = (sky_operand_parts){.mine = p->k, .tokens_per_row = 1, .width = head_dim};
+    o->v = (sky_operand_parts){.mine = p->v, .tokens_per_row = 1, .width = head_dim};
+    SKY_TRY(sky_sequence_alloc(ctx, &p->sequence, SKY_REACH_BLOCK, &o->q));
+    SKY_TRY(sky_sequence_alloc(ctx, &p->sequence, keys_reach(&p->sequence), &o->k));
+    SKY_TRY(sky_sequence_alloc(ctx, &p->sequence, keys_reach(&p->sequence), &o->v));
+
+    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->k, input, &p->k));
+    SKY_TRY(norm_rotate(ctx, p, &b->norm_k, &p->k, &p->k));
+    SKY_TRY(transformer_see(ctx, p, layer, "k_rope", &p->k));
+    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->v, input, &p->v));
+    SKY_TRY(transformer_see(ctx, p, layer, "v", &p->v));
+    const sky_operand_parts keys[] = {o->k, o->v};
+    SKY_TRY(sky_sequence_gather_begin(ctx, &p->sequence, keys_reach(&p->sequence), keys, 2, &x->keys));
+
+    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->q, input, &p->q));
+    SKY_TRY(transformer_see(ctx, p, layer, "self_attn_q", &p->q));
+    SKY_TRY(norm_rotate(ctx, p, &b->norm_q, &p->q, &p->q));
+    SKY_TRY(transformer_see(ctx, p, layer, "q_rope", &p->q));
+    return sky_sequence_gather_begin(ctx, &p->sequence, SKY_REACH_BLOCK, &o->q, 1, &x->queries);
+}
+
+/* ---- operands in 8 bits: docs/numerics.md, the 8-bit contract ---- */
+
+/* Sums and maxima over tokens: this rank's, and those of all members. */
+typedef struct token_statistics {
+    sky_tensor sums, amax;         /* [dim] i64, f32: this rank's tokens */
+    sky_tensor all_sums, all_amax; /* [members, dim] */
+} token_statistics;
+
+static sky_status alloc_statistics(sky_ctx *ctx, const transformer_pass *p, token_statistics *t)
+{
+    const int64_t dim = p->model->dims.dim;
+    const int64_t members = sky_sequence_members(&p->sequence);
+    SKY_TRY(sky_ctx_tensor(ctx, &t->sums, SKY_I64, 1, &dim));
+    SKY_TRY(sky_ctx_tensor(ctx, &t->amax, SKY_F32, 1, &dim));
+    t->all_sums = t->sums;
+    t->all_amax = t->amax;
+    if (members > 1) {
+        SKY_TRY(sky_ctx_tensor(ctx, &t->all_sums, SKY_I64, 2, (int64_t[]){members, dim}));
+        SKY_TRY(sky_ctx_tensor(ctx, &t->all_amax, SKY_F32, 2, (int64_t[]){members, dim}));
+    }
+    return SKY_OK;
+}
+
+static sky_status alloc_codes(sky_ctx *ctx, const transformer_pass *p, sky_reach reach, sky_dtype dtype,
+                              sky_operand_parts *parts)
+{
+    *parts = (sky_operand_parts){.tokens_per_row = 1, .width = p->model->dims.head_dim};
+    SKY_TRY(sky_ctx_tensor(ctx, &parts->mine, dtype, 2, (int64_t[]){p->tokens.count, p->model->dims.dim}));
+    return sky_sequence_alloc(ctx, &p->sequence, reach, parts);
+}
+
+static sky_status alloc_scales(sky_ctx *ctx, const transformer_pass *p, sky_reach reach, int64_t tokens_per_row,
+                               sky_operand_parts *parts)
+{
+    *parts = (sky_operand_parts){.tokens_per_row = tokens_per_row, .width = 1};
+    SKY_TRY(sky_ctx_tensor(ctx, &parts->mine, SKY_F32, 2,
+                           (int64_t[]){num_groups(p->tokens.count, tokens_per_row), p->model->dims.num_heads}));
+    return sky_sequence_alloc(ctx, &p->sequence, reach, parts);
+}
+
+static sky_status alloc_operands_8bit(sky_ctx *ctx, const transformer_pass *p, attention_operands *o)
+{
+    const sky_reach reach = keys_reach(&p->sequence);
+    SKY_TRY(alloc_codes(ctx, p, SKY_REACH_BLOCK, SKY_I8, &o->q));
+    SKY_TRY(alloc_scales(ctx, p, SKY_REACH_BLOCK, SKY_Q_GROUP_TOKENS, &o->q_scale));
+    SKY_TRY(alloc_codes(ctx, p, reach, SKY_I8, &o->k));
+    SKY_TRY(alloc_scales(ctx, p, reach, SKY_K_GROUP_TOKENS, &o->k_scale));
+    return alloc_codes(ctx, p, reach, SKY_F8_E4M3, &o->v);
+}
+
+static sky_status quantize_heads(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *x, const sky_tensor *mean,
+                                 const sky_operand_parts *codes, const sky_operand_parts *scale)
+{
+    return sky_quantize_heads(ctx, &(sky_quantize_heads_args){.codes = by_heads(p, &codes->mine),
+                                                              .scale = scale->mine,
+                                                              .x = by_heads(p, x),
+                                                              .mean = *mean,
+                                                              .tokens_per_group = scale->tokens_per_row});
+}
+
+/* Codes of keys and values, whose mean and scales are those of all members' tokens. */
+static sky_status quantize_keys(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *rotated,
+                                const token_statistics *t, attention_operands *o)
+{
+    const sky_transformer_dims *d = &p->model->dims;
+    const int64_t heads[] = {d->num_heads, d->head_dim};
+    const sky_span own = sky_sequence_own_heads(&p->sequence);
+    sky_tensor mean;
+    sky_tensor v_scale;
+    SKY_TRY(sky_ctx_tensor(ctx, &mean, SKY_F32, 1, &d->dim));
+    SKY_TRY(sky_ctx_tensor(ctx, &v_scale, SKY_F32, 1, &d->dim));
+    SKY_TRY(sky_sums_to_mean(
+        ctx, &(sky_sums_to_mean_args){.mean = mean, .sums = t->all_sums, .num_tokens = p->sequence.num_tokens}));
+    mean = sky_tensor_reshape(&mean, 2, heads);
+    SKY_TRY(quantize_heads(ctx, p, rotated, &mean, &o->k, &o->k_scale));
+    SKY_TRY(sky_quantize_channels(
+        ctx, &(sky_quantize_channels_args){.codes = o->v.mine, .scale = v_scale, .x = p->v, .amax = t->all_amax}));
+    v_scale = sky_tensor_reshape(&v_scale, 2, heads);
+    o->v_scale = sky_tensor_rows(&v_scale, own.first, own.count);
+    return SKY_OK;
+}
+
+static sky_status make_operands_8bit(sky_ctx *ctx, const transformer_pass *p, int64_t layer,
+                                     const transformer_input *input, attention_operands *o, attention_exchanges *x)
+{
+    const transformer_block *b = &p->model->blocks[layer];
+    const sky_tensor no_mean = {0};
+    token_statistics t;
+    sky_tensor rotated; /* keys, then queries, after norm and rotation: f32, rounded to nothing on the way to codes */
+    SKY_TRY(alloc_operands_8bit(ctx, p, o));
+    SKY_TRY(alloc_statistics(ctx, p, &t));
+    SKY_TRY(sky_ctx_tensor(ctx, &rotated, SKY_F32, 2, (int64_t[]){p->tokens.count, p->model->dims.dim}));
+
+    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->k, input, &p->k));
+    SKY_TRY(norm_rotate(ctx, p, &b->norm_k, &p->k, &rotated));
+    SKY_TRY(sky_channel_sums(ctx, &(sky_channel_sums_args){.sums = t.sums, .x = rotated}));
+    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->v, input, &p->v));
+    SKY_TRY(transformer_see(ctx, p, layer, "v", &p->v));
+    SKY_TRY(sky_channel_amax(ctx, &(sky_channel_amax_args){.amax = t.amax, .x = p->v}));
+    const sky_shared_row rows[] = {{t.sums, t.all_sums}, {t.amax, t.all_amax}};
+    SKY_TRY(sky_sequence_share_begin(ctx, &p->sequence, rows, 2, &x->keys));
+
+    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->q, input, &p->q));
+    SKY_TRY(transformer_see(ctx, p, layer, "self_attn_q", &p->q));
+
+    SKY_TRY(sky_sequence_gather_end(ctx, &p->sequence, &x->keys));
+    SKY_TRY(quantize_keys(ctx, p, &rotated, &t, o));
+    const sky_operand_parts keys[] = {o->k, o->k_scale, o->v};
+    SKY_TRY(sky_sequence_gather_begin(ctx, &p->sequence, keys_reach(&p->sequence), keys, 3, &x->keys));
+
+    SKY_TRY(norm_rotate(ctx, p, &b->norm_q, &p->q, &rotated));
+    SKY_TRY(quantize_heads(ctx, p, &rotated, &no_mean, &o->q, &o->q_scale));
+    const sky_operand_parts queries[] = {o->q, o->q_scale};
+    return sky_sequence_gather_begin(ctx, &p->sequence, SKY_REACH_BLOCK, queries, 2, &x->queries);
+}
+
+/* ---- attention on gathered operands ---- */
+
+/* y [queries, columns]; lse [queries, heads] or absent. Without queries, keys or heads nothing is written. */
+static sky_status attend(sky_ctx *ctx, const transformer_pass *p, const attention_operands *o,
+                         const attention_keys *keys, const sky_tensor *y, const sky_tensor *lse)
+{
+    const float softmax_scale = 1.0F / sqrtf((float)p->model->dims.head_dim);
+    if (sky_tensor_len(y) == 0 || keys->k.shape[0] == 0) {
+        return SKY_OK;
+    }
+    if (!sky_tensor_present(&keys->k_scale)) {
+        return sky_attention(ctx, &(sky_attention_args){.y = by_heads(p, y),
+                                                        .q = by_heads(p, &o->q.gathered),
+                                                        .k = by_heads(p, &keys->k),
+                                                        .v = by_heads(p, &keys->v),
+                                                        .lse = *lse,
+                                                        .softmax_scale = softmax_scale});
+    }
+    return sky_attention_8bit(ctx, &(sky_attention_8bit_args){.y = by_heads(p, y),
+                                                              .q = by_heads(p, &o->q.gathered),
+                                                              .q_scale = o->q_scale.gathered,
+                                                              .k = by_heads(p, &keys->k),
+                                                              .k_scale = keys->k_scale,
+                                                              .v = by_heads(p, &keys->v),
+                                                              .v_scale = o->v_scale,
+                                                              .lse = *lse,
+                                                              .softmax_scale = softmax_scale});
+}
+
+/* The first rows of a buffer that are in use. */
+static sky_tensor filled(const sky_tensor *buffer, int64_t rows)
+{
+    return sky_tensor_present(buffer) ? sky_tensor_rows(buffer, 0, rows) : *buffer;
+}
+
+static sky_status alloc_ring_buffer(sky_ctx *ctx, const sky_sequence *s, const attention_operands *o,
+                                    attention_keys *buffer)
+{
+    const int64_t rows = sky_sequence_largest_block(s);
+    const int64_t groups = num_groups(rows, SKY_K_GROUP_TOKENS);
+    const int64_t columns = o->k.gathered.shape[1];
+    *buffer = (attention_keys){0};
+    SKY_TRY(sky_ctx_tensor(ctx, &buffer->k, o->k.gathered.dtype, 2, (int64_t[]){rows, columns}));
+    SKY_TRY(sky_ctx_tensor(ctx, &buffer->v, o->v.gathered.dtype, 2, (int64_t[]){rows, columns}));
+    if (sky_tensor_present(&o->k_scale.gathered)) {
+        SKY_TRY(sky_ctx_tensor(ctx, &buffer->k_scale, SKY_F32, 2, (int64_t[]){groups, o->k_scale.gathered.shape[1]}));
+    }
+    return SKY_OK;
+}
+
+static sky_status pass_begin(sky_ctx *ctx, const sky_sequence *s, int step, const attention_keys *from,
+                             const attention_keys *to, sky_group_exchange **exchange)
+{
+    sky_ring_parts parts[3];
+    int num = 0;
+    parts[num++] = (sky_ring_parts){.from = from->k, .to = to->k, .tokens_per_row = 1};
+    parts[num++] = (sky_ring_parts){.from = from->v, .to = to->v, .tokens_per_row = 1};
+    if (sky_tensor_present(&from->k_scale)) {
+        parts[num++] = (sky_ring_parts){.from = from->k_scale, .to = to->k_scale, .tokens_per_row = SKY_K_GROUP_TOKENS};
+    }
+    return sky_sequence_pass_begin(ctx, s, step, parts, num, exchange);
+}
+
+/*
+ * Attends to one block of keys while the next is on its way, and merges the results. Blocks come in another order on each
+ * rank, so this differs from one rank's attention by rounding.
+ */
+static sky_status attend_around_ring(sky_ctx *ctx, const transformer_pass *p, const attention_operands *o,
+                                     sky_group_exchange **exchange, const sky_tensor *y)
+{
+    const sky_sequence *s = &p->sequence;
+    const int64_t head_dim = p->model->dims.head_dim;
+    const int64_t queries[] = {y->shape[0], y->shape[1]};
+    const int64_t lse_shape[] = {y->shape[0], y->shape[1] / head_dim};
+    attention_keys buffers[2];
+    sky_tensor sum, lse, part, part_lse;
+    SKY_TRY(alloc_ring_buffer(ctx, s, o, &buffers[0]));
+    SKY_TRY(alloc_ring_buffer(ctx, s, o, &buffers[1]));
+    SKY_TRY(sky_ctx_tensor(ctx, &sum, SKY_F32, 2, queries));
+    SKY_TRY(sky_ctx_tensor(ctx, &lse, SKY_F32, 2, lse_shape));
+    SKY_TRY(sky_ctx_tensor(ctx, &part, SKY_F32, 2, queries));
+    SKY_TRY(sky_ctx_tensor(ctx, &part_lse, SKY_F32, 2, lse_shape));
+
+    attention_keys from = {.k = o->k.gathered, .k_scale = o->k_scale.gathered, .v = o->v.gathered};
+    bool first = true;
+    for (int step = 0; step < s->ring_degree; step++) {
+        const attention_keys *to = &buffers[step % 2];
+        const int64_t rows = sky_sequence_block(s, sky_sequence_ring_block(s, step)).count;
+        const attention_keys keys = {.k = filled(&from.k, rows),
+                                     .k_scale = filled(&from.k_scale, num_groups(rows, SKY_K_GROUP_TOKENS)),
+                                     .v = filled(&from.v, rows)};
+        if (step + 1 < s->ring_degree) {
+            SKY_TRY(pass_begin(ctx, s, step, &from, to, exchange));
+        }
+        SKY_TRY(attend(ctx, p, o, &keys, first ? &sum : &part, first ? &lse : &part_lse));
+        if (!first && rows > 0 && sky_tensor_len(y) > 0) {
+            SKY_TRY(sky_merge_attention(
+                ctx, &(sky_merge_attention_args){
+                         .y = by_heads(p, &sum), .lse = lse, .other = by_heads(p, &part), .other_lse = part_lse}));
+        }
+        first = first && rows == 0;
+        SKY_TRY(sky_sequence_gather_end(ctx, s, exchange));
+        from = *to;
+    }
+    return sky_convert(ctx, &(sky_convert_args){.y = *y, .x = sum});
+}
+
+static sky_status attend_to_all(sky_ctx *ctx, const transformer_pass *p, const attention_operands *o,
+                                attention_exchanges *x)
+{
+    const sky_sequence *s = &p->sequence;
+    const sky_span heads = sky_sequence_own_heads(s);
+    const int64_t head_dim = p->model->dims.head_dim;
+    const sky_tensor no_lse = {0};
+    sky_tensor y = p->attended;
+    sky_tensor received = {0};
+    if (s->ulysses_degree > 1) {
+        SKY_TRY(sky_ctx_tensor(ctx, &y, p->attended.dtype, 2,
+                               (int64_t[]){sky_sequence_own_block(s).count, heads.count * head_dim}));
+        SKY_TRY(sky_ctx_tensor(ctx, &received, p->attended.dtype, 2, p->attended.shape));
+    }
+    SKY_TRY(sky_sequence_gather_end(ctx, s, &x->keys));
+    SKY_TRY(sky_sequence_gather_end(ctx, s, &x->queries));
+    if (passes_around(s)) {
+        SKY_TRY(attend_around_ring(ctx, p, o, &x->keys, &y));
+    } else {
+        const attention_keys keys = {.k = o->k.gathered, .k_scale = o->k_scale.gathered, .v = o->v.gathered};
+        SKY_TRY(attend(ctx, p, o, &keys, &y, &no_lse));
+    }
+    return sky_sequence_scatter(ctx, s, head_dim, &y, &received, &p->attended);
+}
+
+sky_status transformer_attend(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const transformer_input *input)
+{
+    const size_t mark = sky_arena_mark(ctx->arena);
+    attention_operands o = {0};
+    attention_exchanges x = {0};
+    sky_status st = p->model->arithmetic.attention_8bit ? make_operands_8bit(ctx, p, layer, input, &o, &x)
+                                                        : make_operands(ctx, p, layer, input, &o, &x);
+    if (st == SKY_OK) {
+        st = attend_to_all(ctx, p, &o, &x);
+    }
+    /* On failure, what is still under way owns buffers of ours. */
+    SKY_KEEP_FIRST(st, sky_sequence_gather_end(ctx, &p->sequence, &x.keys));
+    SKY_KEEP_FIRST(st, sky_sequence_gather_end(ctx, &p->sequence, &x.queries));
+    sky_arena_release(ctx->arena, mark);
+    return st;
+}
