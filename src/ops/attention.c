@@ -9,12 +9,16 @@ sky_status sky_attention(sky_ctx *ctx, const sky_attention_args *args)
     const sky_operand k = SKY_OPERAND(args, k);
     const sky_operand v = SKY_OPERAND(args, v);
     const sky_operand rel_bias = SKY_OPERAND(args, rel_bias);
+    const sky_operand lse = SKY_OPERAND(args, lse);
     const sky_operand inputs[] = {q, k, v};
     SKY_TRY(sky_check_tensor(ctx, op, y, 3, SKY_F32_OR_BF16));
     for (int i = 0; i < 3; i++) {
         SKY_TRY(sky_check_tensor(ctx, op, inputs[i], 3, SKY_F32_OR_BF16));
-        SKY_TRY(sky_check_same_dtype(op, y, inputs[i]));
+        SKY_TRY(sky_check_same_dtype(op, q, inputs[i]));
         SKY_TRY(sky_check_disjoint(ctx, op, y, inputs[i]));
+    }
+    if (args->y.dtype != SKY_F32) {
+        SKY_TRY(sky_check_same_dtype(op, y, q));
     }
     SKY_TRY(sky_check_same_shape(op, y, q));
     SKY_TRY(sky_check_same_shape(op, k, v));
@@ -31,7 +35,11 @@ sky_status sky_attention(sky_ctx *ctx, const sky_attention_args *args)
             return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want rel_bias [N, Sq + Sk - 1]", q, k, rel_bias);
         }
         SKY_TRY(sky_check_disjoint(ctx, op, y, rel_bias));
+        if (sky_tensor_present(&args->lse)) {
+            return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want one of them at most", rel_bias, lse);
+        }
     }
+    SKY_TRY(sky_check_lse(ctx, op, lse, y, inputs, 3));
     if (sky_tensor_len(&args->y) == 0) {
         return SKY_OK;
     }

@@ -6,12 +6,12 @@
  *     lse[s, n]  = ln sum_t exp( softmax_scale * q[s, n] . k[t, n] )        optional: what merge_attention needs
  *
  * Shapes   q, y [Sq, N, D]; k, v [Sk, N, D]; rel_bias [N, Sq + Sk - 1] or absent; lse [Sq, N] or absent, not
- *          together with rel_bias; Sk at least 1, Sq may be 0;
- *          y overlaps nothing
- * Types    q, k, v f32 or bf16, the same; y of their type or f32; rel_bias and lse f32. Scores, softmax and sums in f32 (f64 reference), y rounded
- *          once.
+ *          together with rel_bias; Sk at least 1, Sq may be 0; outputs overlap nothing
+ * Types    q, k, v f32 or bf16, the same; y of their type or f32; rel_bias and lse f32. Scores, softmax and sums in f32
+ *          (f64 reference), y and lse rounded once.
  * Bytes    A query's row depends on q's row, k, v and its position only, not on Sq or on other queries, as long as queries
- *          are cut at multiples of SKY_ATTENTION_PIECE_ROWS; heads are independent of each other.
+ *          are cut at multiples of SKY_ATTENTION_PIECE_ROWS; heads are independent of each other. y is the same with lse
+ *          or without.
  * Errors   SHAPE, DTYPE
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
  * Source   Vaswani et al. 2017, eq. 1; with rel_bias modules/t5.py T5Attention (softmax_scale 1).

@@ -50,6 +50,7 @@ sky_status sky_attention_8bit(sky_ctx *ctx, const sky_attention_8bit_args *args)
     for (int i = 0; i < 6; i++) {
         SKY_TRY(sky_check_disjoint(ctx, op, y, inputs[i]));
     }
+    SKY_TRY(sky_check_lse(ctx, op, SKY_OPERAND(args, lse), y, inputs, 6));
     if (sky_tensor_len(&args->y) == 0) {
         return SKY_OK;
     }

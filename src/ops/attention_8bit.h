@@ -18,7 +18,7 @@
  *          lse [Sq, N] or absent; Sk at least 1, Sq may be 0; outputs overlap nothing
  * Types    q, k i8; v e4m3; scales f32; y bf16 or f32. Scores, softmax and sums f32 (reference: the sums within a tile in f64).
  * Bytes    A query's row depends on q's row and scale, k, v and nothing else, as long as queries are cut at multiples of
- *          SKY_Q_GROUP_TOKENS; heads are independent of each other.
+ *          SKY_Q_GROUP_TOKENS; heads are independent of each other. y is the same with lse or without.
  * Errors   SHAPE, DTYPE
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
  * Source   docs/numerics.md, the 8-bit contract; Zhang et al. 2024 (SageAttention2), algorithm 1; Dao 2023 (FlashAttention-2).

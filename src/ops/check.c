@@ -105,6 +105,24 @@ sky_status sky_check_groups(const char *op, sky_operand rows, sky_operand groups
     return SKY_OK;
 }
 
+sky_status sky_check_lse(const sky_ctx *ctx, const char *op, sky_operand lse, sky_operand y, const sky_operand *inputs,
+                         int num_inputs)
+{
+    if (!sky_tensor_present(lse.tensor)) {
+        return SKY_OK;
+    }
+    SKY_TRY(sky_check_tensor(ctx, op, lse, 2, SKY_ONLY_F32));
+    if (lse.tensor->shape[0] != y.tensor->shape[0] || lse.tensor->shape[1] != y.tensor->shape[1] ||
+        y.tensor->shape[2] == 0) {
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want lse [S, N] for y [S, N, D]", y, lse);
+    }
+    SKY_TRY(sky_check_disjoint(ctx, op, lse, y));
+    for (int i = 0; i < num_inputs; i++) {
+        SKY_TRY(sky_check_disjoint(ctx, op, lse, inputs[i]));
+    }
+    return SKY_OK;
+}
+
 sky_status sky_check_disjoint(const sky_ctx *ctx, const char *op, sky_operand y, sky_operand x)
 {
     const size_t y_bytes = sky_tensor_bytes(y.tensor);

@@ -52,6 +52,13 @@ sky_status sky_check_vector(const sky_ctx *ctx, const char *op, sky_operand vect
 sky_status sky_check_parts(const sky_ctx *ctx, const char *op, sky_operand parts, int64_t len, unsigned dtypes);
 
 /*
+ * What attention may write beside y: lse absent, or [S, N] f32 for y [S, N, D], D not 0, apart from y and the inputs.
+ * Errors: SHAPE, DTYPE, INTERNAL.
+ */
+sky_status sky_check_lse(const sky_ctx *ctx, const char *op, sky_operand lse, sky_operand y, const sky_operand *inputs,
+                         int num_inputs);
+
+/*
  * Row r of rows [rows, cols] belongs to group (first_row + r) / rows_per_group of groups [groups, cols].
  * Errors: SHAPE where cols disagree, rows_per_group is below 1, first_row is negative, or a group does not exist.
  */

@@ -10,13 +10,18 @@ size_t sky_ref_attention_scratch(const sky_ctx *ctx, const sky_attention_args *a
     return (size_t)(2 * args->q.shape[2] + args->k.shape[0]) * sizeof(double);
 }
 
-/* scores[t] = exp(scores[t] - max), and their sum. */
-static double exponentials(double *scores, int64_t len)
+static double largest(const double *scores, int64_t len)
 {
     double max = -INFINITY;
     for (int64_t t = 0; t < len; t++) {
         max = fmax(max, scores[t]);
     }
+    return max;
+}
+
+/* scores[t] = exp(scores[t] - max), and their sum. */
+static double exponentials(double *scores, int64_t len, double max)
+{
     double sum = 0.0;
     for (int64_t t = 0; t < len; t++) {
         scores[t] = exp(scores[t] - max);
@@ -47,7 +52,8 @@ sky_status sky_ref_attention(sky_ctx *ctx, const sky_attention_args *args, void 
                     scores[t] += (double)ref_load(&args->rel_bias, n * bias_len + t - s + num_queries - 1);
                 }
             }
-            const double sum = exponentials(scores, num_keys);
+            const double max = largest(scores, num_keys);
+            const double sum = exponentials(scores, num_keys, max);
             for (int64_t d = 0; d < head_dim; d++) {
                 y[d] = 0.0;
             }
@@ -56,6 +62,9 @@ sky_status sky_ref_attention(sky_ctx *ctx, const sky_attention_args *args, void 
             }
             for (int64_t d = 0; d < head_dim; d++) {
                 ref_store(&args->y, row + d, (float)(y[d] / sum));
+            }
+            if (sky_tensor_present(&args->lse)) {
+                ref_store(&args->lse, s * num_heads + n, (float)(max + log(sum)));
             }
         }
     }

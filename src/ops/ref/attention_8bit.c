@@ -89,6 +89,10 @@ sky_status sky_ref_attention_8bit(sky_ctx *ctx, const sky_attention_8bit_args *a
                 const float y = r.sum[d] / 448.0F / r.denominator * ref_load(&args->v_scale, n * head_dim + d);
                 ref_store(&args->y, (s * num_heads + n) * head_dim + d, y);
             }
+            if (sky_tensor_present(&args->lse)) {
+                const double lse = (double)r.max + log((double)r.denominator);
+                ref_store(&args->lse, s * num_heads + n, (float)lse);
+            }
         }
     }
     return SKY_OK;
