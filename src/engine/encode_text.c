@@ -68,7 +68,8 @@ sky_status render_create_text_encoder(render *r, sky_weights *weights)
 
 sky_status render_peak_encode_text(render *r, int64_t num_ids, size_t *bytes)
 {
-    encode_job job = {.num_ids = num_ids};
+    const int32_t ids[SKY_TEXT_LEN] = {0};
+    encode_job job = {.ids = ids, .num_ids = num_ids};
     return render_peak(r, encode, &job, bytes);
 }
 

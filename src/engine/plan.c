@@ -1,0 +1,190 @@
+#include "engine/plan.h"
+
+#include "engine/render.h"
+
+#include <stdlib.h>
+
+const char *sky_plan_stage_name(sky_plan_stage stage)
+{
+    static const char *const names[] = {
+        [SKY_PLAN_ENCODE_TEXT] = "text encoder", [SKY_PLAN_DENOISE] = "transformer", [SKY_PLAN_DECODE] = "VAE"};
+    return names[stage];
+}
+
+/* A stage on this rank: which weights, and what its arena takes with the model made of them. */
+typedef struct stage {
+    sky_component component;
+    render_loader create;
+    sky_status (*peak)(render *r, size_t *bytes, sky_traffic *traffic);
+} stage;
+
+static sky_status peak_encode_text(render *r, size_t *bytes, sky_traffic *traffic)
+{
+    *traffic = (sky_traffic){0};
+    return render_peak_encode_text(r, SKY_TEXT_LEN, bytes);
+}
+
+static const stage stages[SKY_PLAN_STAGE_COUNT] = {
+    [SKY_PLAN_ENCODE_TEXT] = {SKY_TEXT_ENCODER, render_create_text_encoder, peak_encode_text},
+    [SKY_PLAN_DENOISE] = {SKY_TRANSFORMER, render_create_transformer, render_peak_denoise},
+    [SKY_PLAN_DECODE] = {SKY_VAE, render_create_vae, render_peak_decode},
+};
+
+/* The model with weights that have no memory: a context that plans makes a store that plans. */
+static sky_status create_planned(render *r, const stage *s, sky_weights **weights)
+{
+    sky_ctx *ctx = &r->engine->ctx;
+    sky_arena planning;
+    sky_arena_init_planning(&planning);
+    ctx->arena = &planning;
+    sky_status st = sky_weights_create(ctx, r->checkpoint, s->component, NULL, NULL, weights);
+    if (st == SKY_OK) {
+        st = s->create(r, *weights);
+    }
+    ctx->arena = NULL;
+    return st;
+}
+
+static sky_status plan_stage(render *r, const stage *s, sky_plan_memory *memory, sky_traffic *traffic)
+{
+    sky_status st = SKY_OK;
+    sky_weights *weights = NULL;
+    size_t arena_bytes = 0;
+    SKY_TRY_GOTO(create_planned(r, s, &weights));
+    SKY_TRY_GOTO(s->peak(r, &arena_bytes, traffic));
+    memory->weight_bytes = sky_weights_bytes(weights);
+    memory->staging_bytes = sky_weights_staging_bytes(weights);
+    memory->activation_bytes = arena_bytes;
+done:
+    sky_text_encoder_destroy(&r->text_encoder);
+    sky_transformer_destroy(&r->transformer);
+    sky_vae_destroy(&r->vae);
+    sky_weights_destroy(&weights);
+    return sky_fail_in(st, "planning the %s", sky_component_name(s->component));
+}
+
+/* ---- host memory of the stages, which they allocate for themselves ---- */
+
+static uint64_t text_bytes(const render *r)
+{
+    return NUM_BRANCHES * (uint64_t)render_text_bytes(r);
+}
+
+static uint64_t latents_bytes(const render *r)
+{
+    return (uint64_t)render_latents_len(r) * sizeof(float);
+}
+
+/* Latents, as many values on their way to an observer, and the table of rotations of this rank's tokens. */
+static uint64_t denoise_bytes(const render *r, const sky_plan_rank *rank)
+{
+    const uint64_t freqs_bytes = (uint64_t)(rank->tokens.count * r->dims.head_dim) * sizeof(float);
+    return 2 * latents_bytes(r) + freqs_bytes;
+}
+
+/* A row of pixels through all frames. */
+static uint64_t video_row_bytes(const render *r)
+{
+    return (uint64_t)(r->settings->num_frames * r->settings->width * 3);
+}
+
+/* Latents; on rank 0 the video; on ranks with a strip its latents, and its frames where these are not the video. */
+static uint64_t decode_bytes(const render *r, const sky_plan_rank *rank)
+{
+    const uint64_t latent_row_bytes = latents_bytes(r) / (uint64_t)r->shape.latent_rows;
+    uint64_t bytes = latents_bytes(r) + (uint64_t)rank->vae_rows.count * latent_row_bytes;
+    if (render_is_first(r)) {
+        bytes += (uint64_t)r->settings->height * video_row_bytes(r);
+    }
+    if (rank->vae_rows.count < r->shape.latent_rows) {
+        bytes += (uint64_t)(rank->vae_rows.count * SKY_VAE_STRIDE_HW) * video_row_bytes(r);
+    }
+    return bytes;
+}
+
+/* ---- one rank, all ranks ---- */
+
+/* Strips go to the first rank when they are decoded. */
+static void count_frames(const render *r, sky_plan_rank *rank)
+{
+    if (rank->vae_rows.first > 0) {
+        rank->decode.bytes += (uint64_t)(rank->vae_rows.count * SKY_VAE_STRIDE_HW) * video_row_bytes(r);
+        rank->decode.messages++;
+    }
+}
+
+static void add_up(sky_plan_rank *rank)
+{
+    for (int i = 0; i < SKY_PLAN_STAGE_COUNT; i++) {
+        sky_plan_memory *m = &rank->stages[i];
+        const uint64_t most = m->staging_bytes > m->activation_bytes ? m->staging_bytes : m->activation_bytes;
+        m->total_bytes = m->weight_bytes + most + m->other_bytes;
+        rank->peak_bytes = m->total_bytes > rank->peak_bytes ? m->total_bytes : rank->peak_bytes;
+    }
+}
+
+/* Fails alone. */
+static sky_status plan_rank(render *r, uint64_t device_bytes, sky_plan_rank *rank)
+{
+    const bool has_strip = r->ranks.strip_ranks != NULL;
+    sky_traffic none;
+    *rank = (sky_plan_rank){.place = r->ranks.place, .tokens = r->result->tokens, .heads = r->result->heads};
+    if (has_strip) {
+        rank->vae_rows = sky_strips_own(&r->ranks.strips);
+    }
+    sky_plan_memory *memory = rank->stages;
+    memory[SKY_PLAN_ENCODE_TEXT].other_bytes = device_bytes + text_bytes(r);
+    memory[SKY_PLAN_DENOISE].other_bytes = device_bytes + text_bytes(r) + denoise_bytes(r, rank);
+    memory[SKY_PLAN_DECODE].other_bytes = device_bytes + text_bytes(r) + decode_bytes(r, rank);
+    if (render_is_first(r)) {
+        SKY_TRY(plan_stage(r, &stages[SKY_PLAN_ENCODE_TEXT], &memory[SKY_PLAN_ENCODE_TEXT], &none));
+    }
+    SKY_TRY(plan_stage(r, &stages[SKY_PLAN_DENOISE], &memory[SKY_PLAN_DENOISE], &rank->step));
+    if (has_strip) {
+        SKY_TRY(plan_stage(r, &stages[SKY_PLAN_DECODE], &memory[SKY_PLAN_DECODE], &rank->decode));
+        count_frames(r, rank);
+    }
+    add_up(rank);
+    return SKY_OK;
+}
+
+/* Every rank's plan to every rank. Collective. */
+static sky_status plan_ranks(render *r, uint64_t device_bytes, sky_plan *plan)
+{
+    sky_group *group = r->engine->config.group;
+    sky_plan_rank own = {0};
+    plan->ranks = calloc((size_t)plan->num_ranks, sizeof *plan->ranks);
+    sky_status st = plan->ranks != NULL ? plan_rank(r, device_bytes, &own)
+                                        : sky_fail(SKY_ERR_NOMEM, "a plan of %d ranks", plan->num_ranks);
+    SKY_TRY(sky_group_agree(group, st));
+    return sky_group_all_gather(group, &own, sizeof own, plan->ranks);
+}
+
+sky_status sky_engine_plan(sky_engine *engine, const sky_settings *settings, uint64_t device_bytes, sky_plan *out)
+{
+    render r;
+    sky_result result;
+    sky_plan plan = {.num_ranks = sky_group_size(engine->config.group)};
+    sky_status st = render_begin(engine, settings, &result, &r);
+    if (st == SKY_OK) {
+        plan.layout = r.ranks.layout;
+        plan.num_tokens = result.num_tokens;
+        plan.num_heads = r.dims.num_heads;
+        plan.num_layouts =
+            sky_rank_layout_list(plan.num_ranks, plan.num_heads, NUM_BRANCHES, plan.layouts, SKY_PLAN_MAX_LAYOUTS);
+        st = plan_ranks(&r, device_bytes, &plan);
+    }
+    render_end(&r);
+    if (st != SKY_OK) {
+        sky_plan_release(&plan);
+        return st;
+    }
+    *out = plan;
+    return SKY_OK;
+}
+
+void sky_plan_release(sky_plan *plan)
+{
+    free(plan->ranks);
+    *plan = (sky_plan){0};
+}
