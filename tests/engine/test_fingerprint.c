@@ -46,8 +46,10 @@ static char *text_of(const sky_fingerprint *fp)
 /* The number of the only stage. */
 static uint64_t only_number(const char *text)
 {
-    const char *number = strrchr(text, ' ');
-    return number != NULL ? strtoull(number, NULL, 16) : 0;
+    enum { TAIL_BYTES = 17 }; /* 16 digits and the end of the line */
+    const size_t len = strlen(text);
+    SKY_ASSERT(len > TAIL_BYTES);
+    return strtoull(text + len - TAIL_BYTES, NULL, 16);
 }
 
 static uint64_t number_of_rows(sky_engine_rows rows)
