@@ -4,12 +4,14 @@
  */
 #include "base/file.h"
 #include "build_info.h"
+#include "engine/plan.h"
 #include "fault.h"
 #include "media/video.h"
 #include "model/text_clean.h"
 #include "model/text_encoder.h"
 #include "model/tokenizer.h"
 #include "options.h"
+#include "print_plan.h"
 #include "report.h"
 #include "skyreels.h"
 #include "terminal.h"
@@ -38,6 +40,9 @@ typedef struct program {
     sky_faults faults;
     sky_output_file *report; /* --json, on rank 0 */
     sky_result result;
+    sky_plan plan; /* --plan */
+    int node;      /* the first rank on this machine */
+    int *nodes;    /* of all ranks */
 } program;
 
 /* ---- preparation, each rank for itself ---- */
@@ -77,20 +82,25 @@ static bool started_by_launcher(void)
     return false;
 }
 
-/* Ranks of this job on this machine. */
-static int count_ranks_here(void)
+/* The ranks of this job on this machine: how many, and which is the first. */
+typedef struct machine {
+    int num_ranks, first_rank;
+} machine;
+
+static machine find_machine(int rank)
 {
-    MPI_Comm node = MPI_COMM_NULL;
-    int ranks = 1;
-    if (MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node) == MPI_SUCCESS) {
-        MPI_Comm_size(node, &ranks);
-        MPI_Comm_free(&node);
+    MPI_Comm comm = MPI_COMM_NULL;
+    machine here = {.num_ranks = 1, .first_rank = rank};
+    if (MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &comm) == MPI_SUCCESS) {
+        MPI_Comm_size(comm, &here.num_ranks);
+        MPI_Bcast(&here.first_rank, 1, MPI_INT, 0, comm);
+        MPI_Comm_free(&comm);
     }
-    return ranks;
+    return here;
 }
 
 /* Threads where none are asked for: the cores this rank may use, shared with the ranks that may use the same ones. */
-static int default_threads(bool with_mpi)
+static int default_threads(int ranks_here)
 {
     cpu_set_t cores;
     const long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -99,8 +109,7 @@ static int default_threads(bool with_mpi)
         usable = CPU_COUNT(&cores);
     }
     /* Fewer usable cores than the node has: the launcher has bound this rank to cores of its own. */
-    const bool bound = usable < online;
-    const int threads = bound || !with_mpi ? usable : usable / count_ranks_here();
+    const int threads = usable < online ? usable : usable / ranks_here;
     return threads > 0 ? threads : 1;
 }
 
@@ -133,6 +142,9 @@ static sky_status prepare(program *p)
     SKY_TRY(sky_faults_init(&p->faults, sky_group_rank(p->group), sky_group_size(p->group)));
     if (p->options.prompt_file != NULL) {
         SKY_TRY(read_prompt_file(p));
+    }
+    if (p->options.plan && s->prompt == NULL) {
+        s->prompt = ""; /* a plan is made for the longest text */
     }
     sky_settings_complete(s);
     SKY_TRY(sky_settings_check(s));
@@ -193,7 +205,55 @@ static void say_done(const program *p)
            r->seconds[SKY_PHASE_WRITE], (double)s->num_frames / r->seconds_total, (double)sky_peak_host_bytes() * 1e-9);
 }
 
-static sky_status render(program *p)
+/* ---- planning ---- */
+
+/* What a backend's device holds by itself. */
+static uint64_t device_bytes(const program *p)
+{
+    return p->device != NULL ? (uint64_t)p->num_threads * SKY_CPU_THREAD_BYTES : 0;
+}
+
+static sky_plan_view plan_view(const program *p)
+{
+    return (sky_plan_view){.plan = &p->plan, .request = &p->options.layout, .nodes = p->nodes};
+}
+
+/* Where each rank is, and whether all of them were told to plan or none. Collective. */
+static sky_status meet(program *p)
+{
+    const int size = sky_group_size(p->group);
+    const int own[2] = {p->node, p->options.plan};
+    int(*all)[2] = calloc((size_t)size, sizeof *all);
+    p->nodes = calloc((size_t)size, sizeof *p->nodes);
+    sky_status st = all != NULL && p->nodes != NULL ? SKY_OK : sky_fail(SKY_ERR_NOMEM, "a list of %d ranks", size);
+    SKY_TRY_GOTO(sky_group_agree(p->group, st));
+    SKY_TRY_GOTO(sky_group_all_gather(p->group, own, sizeof own, all));
+    for (int rank = 0; rank < size; rank++) {
+        p->nodes[rank] = all[rank][0];
+        if (all[rank][1] != all[0][1]) {
+            st =
+                sky_fail(SKY_ERR_USAGE, "--plan was given to rank %d and not to rank %d; give all ranks the same flags",
+                         all[0][1] ? 0 : rank, all[0][1] ? rank : 0);
+        }
+    }
+done:
+    free(all);
+    return st;
+}
+
+static sky_status plan(program *p, sky_engine *engine)
+{
+    SKY_TRY(sky_engine_plan(engine, &p->options.settings, device_bytes(p), &p->plan));
+    if (p->terminal.shown) {
+        const sky_plan_view view = plan_view(p);
+        sky_plan_print(&view, stdout);
+    }
+    return SKY_OK;
+}
+
+/* ---- the job ---- */
+
+static sky_status run(program *p)
 {
     sky_status st = SKY_OK;
     sky_engine *engine = NULL;
@@ -201,18 +261,20 @@ static sky_status render(program *p)
     const sky_log log = {.write = sky_terminal_log, .user = &p->terminal, .least = SKY_LOG_INFO};
 
     SKY_TRY_GOTO(sky_group_agree(p->group, prepare(p)));
+    SKY_TRY_GOTO(meet(p));
     SKY_TRY_GOTO(sky_group_broadcast(p->group, 0, &p->options.settings.seed, sizeof p->options.settings.seed));
     SKY_TRY_GOTO(sky_group_agree(p->group, name_output(p)));
     say_what(p);
     st = sky_engine_create(&(sky_engine_config){.backend = p->backend,
                                                 .device = p->device,
                                                 .group = p->group,
+                                                .layout = p->options.layout,
                                                 .log = &log,
                                                 .progress = &progress,
                                                 .observer = &p->faults.observer},
                            &engine);
     SKY_TRY_GOTO(sky_group_agree(p->group, st));
-    st = sky_engine_render(engine, &p->options.settings, &p->result);
+    st = p->options.plan ? plan(p, engine) : sky_engine_render(engine, &p->options.settings, &p->result);
     sky_terminal_end_line(&p->terminal);
 done:
     sky_engine_destroy(&engine);
@@ -225,8 +287,10 @@ static sky_status write_report(program *p, sky_status st)
         return SKY_OK;
     }
     const char *message = st == SKY_OK ? NULL : strdup(sky_message());
+    const sky_plan_view view = plan_view(p);
     const sky_status written = sky_report_write(&(sky_report){.settings = &p->options.settings,
                                                               .result = &p->result,
+                                                              .plan = p->options.plan ? &view : NULL,
                                                               .backend = p->options.backend,
                                                               .num_ranks = sky_group_size(p->group),
                                                               .num_threads = p->num_threads,
@@ -251,7 +315,9 @@ static int run_on_ranks(program *p)
         }
         MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     }
-    p->num_threads = p->options.num_threads > 0 ? (int)p->options.num_threads : default_threads(with_mpi);
+    const machine here = with_mpi ? find_machine(rank) : (machine){.num_ranks = 1};
+    p->node = here.first_rank;
+    p->num_threads = p->options.num_threads > 0 ? (int)p->options.num_threads : default_threads(here.num_ranks);
     sky_terminal_init(&p->terminal, rank == 0 && !p->options.quiet);
 
     sky_status st = with_mpi ? sky_group_world_create(&p->group) : sky_group_self_create(&p->group);
@@ -261,14 +327,16 @@ static int run_on_ranks(program *p)
         MPI_Abort(MPI_COMM_WORLD, sky_status_exit_code(st));
     }
     if (st == SKY_OK) {
-        st = render(p);
+        st = run(p);
         SKY_KEEP_FIRST(st, sky_group_agree(p->group, write_report(p, st)));
     }
     if (st != SKY_OK && rank == 0) {
         fprintf(stderr, "skyreels-mpi: error: %s\n", sky_message());
-    } else if (st == SKY_OK) {
+    } else if (st == SKY_OK && !p->options.plan) {
         say_done(p);
     }
+    sky_plan_release(&p->plan);
+    free(p->nodes);
     sky_output_file_destroy(&p->report);
     sky_cpu_device_destroy(&p->device);
     sky_group_destroy(&p->group);

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 
+enum { MAX_DEGREE = 65536 }; /* ranks; far above any job, far below where their products overflow */
+
 /* ---- values of our own kinds ---- */
 
 static sky_status parse_seed(void *options, const sky_flag *flag, const char *text)
@@ -52,6 +54,29 @@ static sky_status parse_scheduler(void *options, const sky_flag *flag, const cha
     int choice = 0;
     SKY_TRY(sky_flag_find_choice(flag, text, names, 2, &choice));
     *(sky_time_grid *)sky_flag_place(options, flag) = choice == 0 ? SKY_GRID_ORIGINAL : SKY_GRID_DIFFUSERS;
+    return SKY_OK;
+}
+
+/* How many ways something is split; how many ranks there are is not known here. */
+static sky_status parse_degree(void *options, const sky_flag *flag, const char *text)
+{
+    int64_t degree = 0;
+    sky_flag as_count = *flag;
+    as_count.offset = 0;
+    SKY_TRY(sky_flag_count(&degree, &as_count, text));
+    if (degree > MAX_DEGREE) {
+        return sky_fail(SKY_ERR_USAGE, "--%s %s: want a whole number from 1 to %d", flag->name, text, (int)MAX_DEGREE);
+    }
+    *(int *)sky_flag_place(options, flag) = (int)degree;
+    return SKY_OK;
+}
+
+static sky_status parse_cfg_degree(void *options, const sky_flag *flag, const char *text)
+{
+    static const char *const names[] = {"1", "2"};
+    int choice = 0;
+    SKY_TRY(sky_flag_find_choice(flag, text, names, 2, &choice));
+    *(int *)sky_flag_place(options, flag) = choice + 1;
     return SKY_OK;
 }
 
@@ -123,8 +148,20 @@ static const sky_flag flags[] = {
     {"rng", parse_rng, AT(settings.rng), "KIND", "whose noise: torch-cuda[:SMs], torch-cpu (torch-cuda:132)"},
     {"scheduler", parse_scheduler, AT(settings.scheduler), "original|diffusers", "whose time grid (original)"},
     {"backend", parse_backend, AT(backend), "cpu|ref", "fast, or the plain reference for checking (cpu)"},
+    {"use_usp", parse_choice, AT(use_usp), NULL,
+     "split the sequence before the guidance passes; off: never (as is best)"},
+    {"cfg_degree", parse_cfg_degree, AT(layout.degrees.cfg_degree), "1|2", "guidance passes at a time (as is best)"},
+    {"ulysses_degree", parse_degree, AT(layout.degrees.ulysses_degree), "N",
+     "ranks that exchange heads in attention (as is best)"},
+    {"ring_degree", parse_degree, AT(layout.degrees.ring_degree), "N",
+     "groups of them that exchange keys and values (as is best)"},
+    {"fast_ring", sky_flag_switch, AT(settings.fast_ring), NULL,
+     "pass keys around the ring: overlaps better, differs by rounding"},
     {"threads", sky_flag_count, AT(num_threads), "N", "of each rank (the cores it may use)"},
     {"json", sky_flag_text, AT(json_path), "FILE", "write settings, timings and memory there"},
+    {"plan", sky_flag_switch, AT(plan), NULL, "print layout, memory and traffic per rank and end: reads no weights"},
+    {"fingerprint", sky_flag_text, AT(fingerprint_path), "FILE",
+     "write a checksum of every stage there, to compare runs"},
     {"quiet", sky_flag_switch, AT(quiet), NULL, "say nothing but errors"},
     {"print_tokens", sky_flag_switch, AT(print_tokens), NULL, "print the prompt's token ids as a JSON list and end"},
     {"help", sky_flag_switch, AT(help), NULL, "this text"},
@@ -155,10 +192,16 @@ static sky_status settle_arithmetic(sky_options *o)
     return SKY_OK;
 }
 
+static void settle_layout(sky_options *o)
+{
+    o->layout.use_usp = o->use_usp == SKY_ON ? 1 : o->use_usp == SKY_OFF ? -1 : 0;
+}
+
 sky_status sky_options_parse(int argc, char **argv, sky_options *out)
 {
     *out = (sky_options){.settings = sky_settings_default(), .backend = "cpu"};
     SKY_TRY(sky_flags_parse(flags, NUM_FLAGS, argc, argv, out));
+    settle_layout(out);
     return settle_arithmetic(out);
 }
 
@@ -166,12 +209,15 @@ void sky_options_print_help(FILE *to)
 {
     fputs("skyreels-mpi - makes video with SkyReels-V2 models\n\n"
           "    skyreels-mpi --model_path FOLDER --prompt TEXT [flags]\n"
-          "    mpirun -np 2 skyreels-mpi --model_path FOLDER --prompt TEXT [flags]\n\n"
-          "With two ranks each computes one of the two guidance passes; the video is the same, byte for byte.\n\n",
+          "    mpirun -np 4 skyreels-mpi --model_path FOLDER --prompt TEXT [flags]\n"
+          "    mpirun -np 8 skyreels-mpi --plan --model_path FOLDER [flags]\n\n"
+          "All ranks make one video: an even number of them works as two halves, one for each guidance pass, and the\n"
+          "ranks of a half share the tokens. The bytes are the same on any number of ranks (but for --fast_ring).\n\n",
           to);
     sky_flags_print(flags, NUM_FLAGS, to);
     fputs(
         "\nFlags may be written with - or _, values after a space or =. Switches take =true, =false and a --no_ form.\n"
+        "Ranks = cfg_degree x ring_degree x ulysses_degree; what is not given is chosen, and --plan shows it.\n"
         "Exit codes: 0 done, 64 usage, 65 model file refused, 70 internal, 71 device, 74 reading or writing failed,\n"
         "78 model files do not fit together.\n",
         to);

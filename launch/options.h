@@ -5,6 +5,7 @@
 #define SKY_LAUNCH_OPTIONS_H
 
 #include "engine/settings.h"
+#include "parallel/layout.h"
 
 #include <stdio.h>
 
@@ -13,16 +14,19 @@ typedef enum sky_choice { SKY_UNSET, SKY_ON, SKY_OFF } sky_choice;
 
 typedef struct sky_options {
     sky_settings settings;
-    const char *prompt_file; /* or NULL */
-    const char *json_path;   /* or NULL */
-    const char *backend;     /* "cpu" or "ref" */
-    int64_t num_threads;     /* 0: from the cores of this rank */
+    sky_rank_layout_request layout;
+    const char *prompt_file;      /* or NULL */
+    const char *json_path;        /* or NULL */
+    const char *fingerprint_path; /* or NULL */
+    const char *backend;          /* "cpu" or "ref" */
+    int64_t num_threads;          /* 0: from the cores of this rank */
     bool seed_given;
     bool precision_given;
-    sky_choice use_fp8, use_sage_attention;
+    sky_choice use_fp8, use_sage_attention, use_usp;
     bool memory_efficient_attention;
     bool quiet;
     bool print_tokens;
+    bool plan;
     bool help;
     bool version;
 } sky_options;

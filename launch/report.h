@@ -6,10 +6,12 @@
 
 #include "base/file.h"
 #include "engine/engine.h"
+#include "print_plan.h"
 
 typedef struct sky_report {
     const sky_settings *settings;
     const sky_result *result;
+    const sky_plan_view *plan; /* instead of result: the job was a plan; else NULL */
     const char *backend;
     int num_ranks;
     int num_threads; /* of rank 0 */

@@ -41,6 +41,13 @@ TEST(help_lists_the_flags)
                                         "--rng",
                                         "--precision",
                                         "--scheduler",
+                                        "--use_usp",
+                                        "--ulysses_degree",
+                                        "--ring_degree",
+                                        "--cfg_degree",
+                                        "--fast_ring",
+                                        "--plan",
+                                        "--fingerprint",
                                         "--json",
                                         "--quiet",
                                         "--print_tokens"};
@@ -62,10 +69,8 @@ TEST(version_names_the_build)
 /* Flags of later versions are not half there: they are unknown. */
 TEST(flags_that_do_not_exist_yet_are_unknown)
 {
-    static const char *const flags[] = {
-        "--use_usp",   "--ulysses_degree=2", "--ring_degree=2", "--cfg_degree=2", "--offload",
-        "--resume",    "--snapshot_every=5", "--jobs=x",        "--image=x",      "--plan",
-        "--fast_ring", "--monitor_memory"};
+    static const char *const flags[] = {"--offload", "--resume",  "--snapshot_every=5",
+                                        "--jobs=x",  "--image=x", "--monitor_memory"};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         program_run run;
         test_parameters("%s", flags[i]);
@@ -113,6 +118,14 @@ TEST(values_are_checked)
         {"--rng", "torch-cuda:0", "--rng"},
         {"--rng", "numpy", "--rng"},
         {"--backend", "cuda", "cpu|ref"},
+        {"--cfg_degree", "3", "want 1|2"},
+        {"--cfg_degree", "0", "want 1|2"},
+        {"--ulysses_degree", "0", "whole number above 0"},
+        {"--ring_degree", "two", "whole number above 0"},
+        {"--ring_degree", "65537", "1 to 65536"},
+        {"--use_usp=maybe", "", "true or false"},
+        {"--no_ulysses_degree", "1", "unknown flag"},
+        {"--ulysses_degree", "2", "no layout of 1 rank"},
         {"--quiet=maybe", "", "true or false"},
         {"--no_seed", "3", "unknown flag"},
         {"prompt", "3", "is not a flag"},
