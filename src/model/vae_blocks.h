@@ -1,19 +1,15 @@
 /*
  * model/vae_blocks.h - the layers of the VAE's encoder and decoder, and what each keeps of the past
  *
- * Inside model/vae*.c only. Activations are [T, H, W, C] in the compute type. A layer takes height and width from its
- * input; attention alone needs the whole frame, everything else sees at most one row beyond its own. A clip passes in
- * chunks of frames; `first` says that the chunk begins the clip, which is always a chunk of one frame.
+ * Inside model/vae*.c only. Activations are [T, H, W, C] in the compute type, H the rows of this rank's strip, or of whole
+ * frames (strips NULL). A layer takes height and width from its input; attention alone needs the whole frame, everything
+ * else sees at most one row beyond its own (vae_conv.h). A clip passes in chunks of frames; `first` says that the chunk
+ * begins the clip, which is always a chunk of one frame.
  */
 #ifndef SKY_MODEL_VAE_BLOCKS_H
 #define SKY_MODEL_VAE_BLOCKS_H
 
-#include "ops/ctx.h"
-
-typedef struct vae_conv {
-    sky_tensor weight; /* [kT, kH, kW, C, O], compute type */
-    sky_tensor bias;   /* [O] f32 */
-} vae_conv;
+#include "model/vae_conv.h"
 
 /* A linear layer. Its rows depend on their place within 128 (ops/linear.h), so it is for whole frames, by themselves. */
 typedef struct vae_linear {
@@ -52,8 +48,9 @@ typedef struct vae_layer {
     };
 } vae_layer;
 
-/* The frames before the next chunk that a layer's convolutions in time need, [2, H, W, C] (down: [1, H, W, C]). Zeros at
- * the clip's start, which are the padding in time. Residual: inputs of conv1, conv2; resample: input of time. */
+/* The frames before the next chunk that a layer's convolutions in time need: two, [2, H, W, C], extended as the inputs of
+ * those convolutions are; down: one, own rows. Zeros at the clip's start, which are the padding in time. Residual: inputs
+ * of conv1, conv2; resample: input of time. */
 typedef struct vae_layer_past {
     sky_tensor frames[2];
 } vae_layer_past;
@@ -65,18 +62,11 @@ sky_tensor vae_layer_output(const vae_layer *layer, bool first, const sky_tensor
 bool vae_layer_in_place(const vae_layer *layer);
 
 /* Takes the memory for what is kept from ctx's arena and clears it; x is the shape of any chunk. */
-sky_status vae_layer_past_init(sky_ctx *ctx, const vae_layer *layer, const sky_tensor *x, vae_layer_past *past);
+sky_status vae_layer_past_init(sky_ctx *ctx, const sky_strips *strips, const vae_layer *layer, const sky_tensor *x,
+                               vae_layer_past *past);
 
-/* y is x where the layer works in place. Temporary memory is given back. */
-sky_status vae_layer_run(sky_ctx *ctx, const vae_layer *layer, vae_layer_past *past, bool first, const sky_tensor *x,
-                         const sky_tensor *y);
-
-/* The same two for a 3 x 3 x 3 convolution by itself. */
-sky_status vae_past_init(sky_ctx *ctx, int64_t num_frames, const sky_tensor *x, sky_tensor *past);
-sky_status vae_conv_causal(sky_ctx *ctx, const vae_conv *conv, sky_tensor *past, const sky_tensor *x,
-                           const sky_tensor *y);
-
-/* A kernel of one: x [T, H, W, C] -> y [T, H, W, O], position by position. */
-sky_status vae_conv_point(sky_ctx *ctx, const vae_conv *conv, const sky_tensor *x, const sky_tensor *y);
+/* y is x where the layer works in place. Temporary memory is given back. Collective over the strips. */
+sky_status vae_layer_run(sky_ctx *ctx, const sky_strips *strips, const vae_layer *layer, vae_layer_past *past,
+                         bool first, const sky_tensor *x, const sky_tensor *y);
 
 #endif

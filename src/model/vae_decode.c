@@ -44,14 +44,14 @@ static sky_status decode(sky_ctx *ctx, const sky_vae *vae, const sky_vae_args *a
     SKY_TRY(prepare_latents(ctx, vae, &args->latents, &latents));
 
     vae_net_past past;
-    SKY_TRY(vae_net_begin(ctx, &vae->decoder, &latents, &past));
+    SKY_TRY(vae_net_begin(ctx, args->strips, &vae->decoder, &latents, &past));
     int64_t num_frames = 0;
     for (int64_t f = 0; f < num_latent_frames; f++) {
         const size_t mark = sky_arena_mark(ctx->arena);
         const sky_tensor x = sky_tensor_rows(&latents, f, 1);
         sky_tensor y = vae_net_output(&vae->decoder, past.first, &x);
         SKY_TRY(sky_arena_tensor(ctx->arena, &y));
-        SKY_TRY(vae_net_run(ctx, &vae->decoder, &past, &x, &y));
+        SKY_TRY(vae_net_run(ctx, args->strips, &vae->decoder, &past, &x, &y));
         SKY_TRY(store_chunk(ctx, &args->frames, num_frames, &y));
         num_frames += y.shape[0];
         sky_arena_release(ctx->arena, mark);

@@ -57,7 +57,7 @@ static sky_status encode(sky_ctx *ctx, const sky_vae *vae, const sky_vae_args *a
 
     const sky_tensor chunk_shape = {.dtype = vae->compute, .num_dims = 4, .shape = {1, height, width, 3}};
     vae_net_past past;
-    SKY_TRY(vae_net_begin(ctx, &vae->encoder, &chunk_shape, &past));
+    SKY_TRY(vae_net_begin(ctx, args->strips, &vae->encoder, &chunk_shape, &past));
     int64_t num_frames = 0;
     for (int64_t f = 0; f < num_latent_frames; f++) {
         const size_t mark = sky_arena_mark(ctx->arena);
@@ -67,7 +67,7 @@ static sky_status encode(sky_ctx *ctx, const sky_vae *vae, const sky_vae_args *a
         SKY_TRY(sky_arena_tensor(ctx->arena, &y));
         SKY_TRY(sky_arena_tensor(ctx->arena, &x));
         SKY_TRY(load_chunk(ctx, &args->frames, num_frames, &x));
-        SKY_TRY(vae_net_run(ctx, &vae->encoder, &past, &x, &y));
+        SKY_TRY(vae_net_run(ctx, args->strips, &vae->encoder, &past, &x, &y));
         const sky_tensor mean_frame = sky_tensor_rows(&mean, f, 1);
         SKY_TRY(take_mean(ctx, vae, &y, &mean_frame));
         num_frames += x.shape[0];

@@ -2,6 +2,8 @@
 
 #include "ops/ops.h"
 
+#include <inttypes.h>
+
 /* Published modules/vae.py WanVAE.__init__. */
 const float vae_latent_mean[SKY_VAE_LATENT_CHANNELS] = {-0.7571F, -0.7089F, -0.9113F, 0.1075F,  -0.1745F, 0.9653F,
                                                         -0.1517F, 1.5508F,  0.4134F,  -0.0715F, 0.5517F,  -0.3632F,
@@ -65,16 +67,19 @@ sky_tensor vae_net_output(const vae_net *net, bool first, const sky_tensor *chun
     return t;
 }
 
-sky_status vae_net_begin(sky_ctx *ctx, const vae_net *net, const sky_tensor *chunk, vae_net_past *past)
+sky_status vae_net_begin(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, const sky_tensor *chunk,
+                         vae_net_past *past)
 {
     past->first = true;
-    SKY_TRY(vae_past_init(ctx, 2, chunk, &past->conv_in));
+    sky_tensor wide = vae_extended_shape(strips, chunk, VAE_BOTH_SIDES);
+    SKY_TRY(vae_past_init(ctx, 2, &wide, &past->conv_in));
     sky_tensor t = conv_output(&net->conv_in, chunk);
     for (int i = 0; i < net->num_layers; i++) {
-        SKY_TRY(vae_layer_past_init(ctx, &net->layers[i], &t, &past->layers[i]));
+        SKY_TRY(vae_layer_past_init(ctx, strips, &net->layers[i], &t, &past->layers[i]));
         t = vae_layer_output(&net->layers[i], true, &t);
     }
-    return vae_past_init(ctx, 2, &t, &past->head);
+    wide = vae_extended_shape(strips, &t, VAE_BOTH_SIDES);
+    return vae_past_init(ctx, 2, &wide, &past->head);
 }
 
 /*
@@ -103,24 +108,45 @@ static sky_status take_outputs(sky_ctx *ctx, const vae_net *net, bool first, con
     return SKY_OK;
 }
 
-sky_status vae_net_run(sky_ctx *ctx, const vae_net *net, vae_net_past *past, const sky_tensor *x, const sky_tensor *y)
+/* conv_in; x is extended in memory that is given back. */
+static sky_status run_conv_in(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, vae_net_past *past,
+                              const sky_tensor *x, const sky_tensor *y)
+{
+    const size_t mark = sky_arena_mark(ctx->arena);
+    sky_tensor wide;
+    SKY_TRY(vae_extend(ctx, strips, x, VAE_BOTH_SIDES, &wide));
+    SKY_TRY(vae_conv_in_time(ctx, strips, &net->conv_in, 1, &past->conv_in, &wide, y));
+    sky_arena_release(ctx->arena, mark);
+    return SKY_OK;
+}
+
+/* Norm, SiLU and convolution; x is overwritten. */
+static sky_status run_head(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, vae_net_past *past,
+                           const sky_tensor *x, const sky_tensor *y)
+{
+    sky_tensor wide;
+    SKY_TRY(vae_extended(ctx, strips, x, VAE_BOTH_SIDES, &wide));
+    SKY_TRY(vae_norm_silu(ctx, strips, &net->head_norm, x, &wide));
+    return vae_conv_in_time(ctx, strips, &net->head, 1, &past->head, &wide, y);
+}
+
+sky_status vae_net_run(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, vae_net_past *past,
+                       const sky_tensor *x, const sky_tensor *y)
 {
     const size_t begin = sky_arena_mark(ctx->arena);
     sky_tensor outputs[VAE_MAX_LAYERS + 1];
     size_t marks[VAE_MAX_LAYERS + 1];
     SKY_TRY(take_outputs(ctx, net, past->first, x, outputs, marks));
 
-    SKY_TRY(vae_conv_causal(ctx, &net->conv_in, &past->conv_in, x, &outputs[0]));
+    SKY_TRY(run_conv_in(ctx, strips, net, past, x, &outputs[0]));
     for (int i = 0; i < net->num_layers; i++) {
-        SKY_TRY(vae_layer_run(ctx, &net->layers[i], &past->layers[i], past->first, &outputs[i], &outputs[i + 1]));
+        SKY_TRY(
+            vae_layer_run(ctx, strips, &net->layers[i], &past->layers[i], past->first, &outputs[i], &outputs[i + 1]));
         if (!vae_layer_in_place(&net->layers[i])) {
             sky_arena_release(ctx->arena, marks[i + 1]);
         }
     }
-    const sky_tensor last = outputs[net->num_layers];
-    SKY_TRY(
-        sky_channel_norm(ctx, &(sky_channel_norm_args){.y = last, .x = last, .gamma = net->head_norm, .silu = true}));
-    SKY_TRY(vae_conv_causal(ctx, &net->head, &past->head, &last, y));
+    SKY_TRY(run_head(ctx, strips, net, past, &outputs[net->num_layers], y));
     past->first = false;
     sky_arena_release(ctx->arena, begin);
     return SKY_OK;
@@ -150,6 +176,10 @@ sky_status vae_check(const sky_vae_args *args, bool u8_allowed)
         return sky_fail(SKY_ERR_SHAPE,
                         "VAE: latents %s and frames %s do not fit: want [16, F, H, W] and 4F - 3 frames of 8H x 8W",
                         latents_text, frames_text);
+    }
+    if (args->strips != NULL && latents->shape[2] != sky_strips_own(args->strips).count) {
+        return sky_fail(SKY_ERR_SHAPE, "VAE: latents %s: want the %" PRId64 " rows of this rank's strip", latents_text,
+                        sky_strips_own(args->strips).count);
     }
     return SKY_OK;
 }
