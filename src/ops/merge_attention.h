@@ -8,6 +8,10 @@
  *
  * A set whose lse is -inf contributes nothing, whatever its y holds; where both are, y and lse stay as they are.
  *
+ * Attention in f32 (y f32, inputs f32 or bf16) over all keys is what the sets merge into, up to rounding. In 8 bits every
+ * set rounds its weights against a running maximum of its own: the merged sets are as close to attention without that
+ * rounding as all keys at once are (about 1.5 % of y), and 1 % of y away from those (tests/ops/test_attention_lse.c).
+ *
  * Shapes   y, other [S, N, D]; lse, other_lse [S, N]; S may be 0; outputs overlap nothing else
  * Types    all f32. Everything in f32 (reference: f64, rounded once).
  * Errors   SHAPE, DTYPE

@@ -10,7 +10,7 @@
  * What every op refuses, one tensor at a time: a type that no op takes, a dimension more, a negative length, no memory,
  * memory that overlaps the output. What only one op refuses is in that op's test.
  */
-enum { MAX_TENSORS = 7, BUFFER_FLOATS = 1024 };
+enum { MAX_TENSORS = 8, BUFFER_FLOATS = 1024 };
 
 typedef struct op_refusals {
     const char *name;
@@ -164,6 +164,7 @@ TEST(what_no_op_takes)
                                                     .k_scale = F(4, 1, 2),
                                                     .v = C(5, SKY_F8_E4M3, 5, 2, 4),
                                                     .v_scale = F(6, 2, 4),
+                                                    .lse = F(7, 3, 2),
                                                     .softmax_scale = 1.0F};
     const sky_channel_amax_args channel_amax = {.amax = F(0, 6), .x = F(1, 4, 6)};
     const sky_channel_sums_args channel_sums = {.sums = C(0, SKY_I64, 6), .x = F(1, 4, 6)};
@@ -225,8 +226,9 @@ TEST(what_no_op_takes)
             AT(to_channels_last, shift)),
         ROW(unpatchify, 2, 2, AT(unpatchify, y), AT(unpatchify, x)),
         ROW(upsample_nearest, 2, 2, AT(upsample_nearest, y), AT(upsample_nearest, x)),
-        ROW(attention_8bit, 7, 7, AT(attention_8bit, y), AT(attention_8bit, q), AT(attention_8bit, q_scale),
-            AT(attention_8bit, k), AT(attention_8bit, k_scale), AT(attention_8bit, v), AT(attention_8bit, v_scale)),
+        ROW(attention_8bit, 8, 7, AT(attention_8bit, y), AT(attention_8bit, q), AT(attention_8bit, q_scale),
+            AT(attention_8bit, k), AT(attention_8bit, k_scale), AT(attention_8bit, v), AT(attention_8bit, v_scale),
+            AT(attention_8bit, lse)),
         ROW(channel_amax, 2, 2, AT(channel_amax, amax), AT(channel_amax, x)),
         ROW(channel_sums, 2, 2, AT(channel_sums, sums), AT(channel_sums, x)),
         ROW(dequantize_rows, 3, 3, AT(dequantize_rows, y), AT(dequantize_rows, codes), AT(dequantize_rows, scale)),
