@@ -17,8 +17,12 @@
  * What travels is what attention reads: codes with their scales, or values in the compute type. Tensors keep the order of
  * the global index, so attention walks the keys as one rank would, and its rows have the same bytes on every layout.
  *
- * Collective means over `group`. Exchanges have a begin and an end so that ranks compute in between. A rank on its own
- * (one member, or sequence without a group) exchanges nothing.
+ * Collective means over `group`. Exchanges have a begin and an end so that ranks compute in between; what is sent or received
+ * is left alone until then. A rank on its own (one member, or sequence without a group) exchanges nothing.
+ *
+ * While planning nothing is exchanged: *planned grows by what would be sent, from the same lists. Where a failure is held back
+ * (sky_ctx_hold) buffers are sent as they are. Errors, of every call: SHAPE and INTERNAL for arguments, alike on all ranks
+ * and before anything is sent; those of ops/ctx.h, of copy_columns and of parallel/group.h.
  */
 #ifndef SKY_PARALLEL_SEQUENCE_H
 #define SKY_PARALLEL_SEQUENCE_H
@@ -54,9 +58,10 @@ sky_span sky_sequence_own_heads(const sky_sequence *s);
 int64_t sky_sequence_largest_block(const sky_sequence *s);
 
 /*
- * One tensor of attention. A row stands for tokens_per_row tokens (1, or 64 and 128 for scales), a head for `width` columns.
- * mine [rows(tokens(m)), num_heads * width]; gathered [rows(block or all), heads(u) * width]; sorted is room for as much as
- * mine, used where U > 1: mine's columns by receiver, one behind the other.
+ * One tensor of attention. A row stands for tokens_per_row tokens (1, or 64 and 128 for scales; a divisor of
+ * SKY_TOKEN_GROUP), a head for `width` columns. mine [rows(tokens(m)), num_heads * width]; gathered [rows(block or all),
+ * heads(u) * width]; sorted is room for as much as mine, used where U > 1: mine's columns by receiver, one behind the other.
+ * What counts is the number of elements: mine may be [rows, num_heads, width].
  */
 typedef struct sky_operand_parts {
     sky_tensor mine, sorted, gathered;
@@ -69,13 +74,18 @@ typedef enum sky_reach {
     SKY_REACH_ALL,   /* all members */
 } sky_reach;
 
-/* Takes `sorted` (where U > 1) and `gathered` from ctx's arena, for a tensor like mine, which must be set already. */
+/*
+ * Takes `sorted` and `gathered` from ctx's arena, for mine, which must be set already, as tokens_per_row and width. What is
+ * not used stays absent: sorted where U = 1; and where nobody else is within reach (one member, or U = 1 and BLOCK) gathered
+ * is mine itself, so that nothing is copied.
+ */
 sky_status sky_sequence_alloc(sky_ctx *ctx, const sky_sequence *s, sky_reach reach, sky_operand_parts *parts);
 
 /*
  * Sends `mine` to the members within reach and receives their parts; *exchange is NULL where there is nothing to wait for.
- * Sorting runs on ctx; ctx is waited for before anything is sent. At most SKY_SEQUENCE_MAX_OPERANDS operands go together.
- * While planning nothing is exchanged. Collective.
+ * Sorting runs on ctx, and so does the copy of this rank's own columns to their place in gathered, from where they are also
+ * sent to other ring ranks; ctx is waited for before anything is sent. ALL is one exchange between all members, not a walk
+ * around the ring: as many bytes, and in global order. At most SKY_SEQUENCE_MAX_OPERANDS operands go together. Collective.
  */
 enum { SKY_SEQUENCE_MAX_OPERANDS = 4 };
 sky_status sky_sequence_gather_begin(sky_ctx *ctx, const sky_sequence *s, sky_reach reach,
@@ -84,15 +94,16 @@ sky_status sky_sequence_gather_end(sky_ctx *ctx, const sky_sequence *s, sky_grou
 
 /*
  * The way back: y [block(r), heads(u) * width] to mine [tokens(m), num_heads * width]; received is room for as much as mine,
- * used where U > 1. Collective.
+ * used where U > 1 (where U = 1, y may be mine). Waits for ctx and for the members of r. Collective.
  */
 sky_status sky_sequence_scatter(sky_ctx *ctx, const sky_sequence *s, int64_t width, const sky_tensor *y,
                                 const sky_tensor *received, const sky_tensor *mine);
 
 /*
  * One step around the ring: sends the tensors `from` (of the block that this rank has now) to the next ring rank and
- * receives its predecessor's into `to`. rows says which are whole: after `step` steps (0 at first) this rank has block
- * (ring - step) mod R. Each tensor [rows(largest block), columns], filled from row 0. Collective; ended by gather_end.
+ * receives its predecessor's into `to`. After `step` steps (0 at first) this rank has block (ring - step) mod R, which is
+ * sky_sequence_ring_block(). Each tensor [rows(largest block), columns], or with as many rows as the block that it holds;
+ * filled from row 0. At most SKY_SEQUENCE_MAX_OPERANDS of them; with R = 1 nothing happens. Collective; ended by gather_end.
  */
 typedef struct sky_ring_parts {
     sky_tensor from, to;
@@ -102,12 +113,15 @@ int sky_sequence_ring_block(const sky_sequence *s, int step);
 sky_status sky_sequence_pass_begin(sky_ctx *ctx, const sky_sequence *s, int step, const sky_ring_parts *parts, int num,
                                    sky_group_exchange **exchange);
 
-/* Every member's rows to every member: mine [tokens(m), columns] to all [num_tokens, columns]. Collective. */
+/*
+ * Every member's rows to every member: mine [tokens(m), columns] to all [num_tokens, columns], where mine may be this
+ * member's rows already. Waits for ctx and for all members. Collective.
+ */
 sky_status sky_sequence_share_rows(sky_ctx *ctx, const sky_sequence *s, const sky_tensor *mine, const sky_tensor *all);
 
 /*
- * One row of every member to every member, for what is summed over all tokens: mine [columns] to all [members, columns].
- * Collective; ended by gather_end.
+ * One row of every member to every member, for what is summed over all tokens: mine [columns] to all [members, columns]. At
+ * most SKY_SEQUENCE_MAX_OPERANDS of them. Collective; ended by gather_end.
  */
 typedef struct sky_shared_row {
     sky_tensor mine, all;
