@@ -66,7 +66,7 @@ static sky_status make_groups(render *r)
     render_ranks *ranks = &r->ranks;
     const int size = sky_group_size(world);
     const int cfg_degree = ranks->layout.cfg_degree;
-    const int num_strips = 1; /* until the VAE takes strips */
+    const int num_strips = (int)(r->shape.latent_rows < size ? r->shape.latent_rows : size);
     const bool has_strip = sky_group_rank(world) < num_strips;
     SKY_TRY(split(world, cfg_degree == 1, ranks->place.branch_group, &ranks->members));
     if (cfg_degree > 1) {
