@@ -4,6 +4,7 @@
  */
 #include "base/file.h"
 #include "build_info.h"
+#include "engine/fingerprint.h"
 #include "engine/plan.h"
 #include "fault.h"
 #include "media/video.h"
@@ -38,7 +39,9 @@ typedef struct program {
     int num_threads;
     sky_terminal terminal;
     sky_faults faults;
-    sky_output_file *report; /* --json, on rank 0 */
+    sky_output_file *report;           /* --json, on rank 0 */
+    sky_output_file *fingerprint_file; /* --fingerprint, on rank 0 */
+    sky_fingerprint *fingerprint;
     sky_result result;
     sky_plan plan; /* --plan */
     int node;      /* the first rank on this machine */
@@ -154,6 +157,13 @@ static sky_status prepare(program *p)
     if (first && p->options.json_path != NULL) {
         SKY_TRY(sky_fail_in(sky_output_file_create(p->options.json_path, &p->report), "--json"));
     }
+    if (p->options.fingerprint_path != NULL) {
+        SKY_TRY(sky_fingerprint_create(s->inference_steps, &p->fingerprint));
+        if (first) {
+            SKY_TRY(sky_fail_in(sky_output_file_create(p->options.fingerprint_path, &p->fingerprint_file),
+                                "--fingerprint"));
+        }
+    }
     return create_device(p);
 }
 
@@ -218,22 +228,27 @@ static sky_plan_view plan_view(const program *p)
     return (sky_plan_view){.plan = &p->plan, .request = &p->options.layout, .nodes = p->nodes};
 }
 
-/* Where each rank is, and whether all of them were told to plan or none. Collective. */
+/* Where each rank is, and what all of them must have been told alike, since they do it together. Collective. */
 static sky_status meet(program *p)
 {
+    static const char *const flags[] = {"--plan", "--fingerprint"};
+    enum { NUM_FLAGS = sizeof flags / sizeof flags[0] };
     const int size = sky_group_size(p->group);
-    const int own[2] = {p->node, p->options.plan};
-    int(*all)[2] = calloc((size_t)size, sizeof *all);
+    const int own[1 + NUM_FLAGS] = {p->node, p->options.plan, p->options.fingerprint_path != NULL};
+    int(*all)[1 + NUM_FLAGS] = calloc((size_t)size, sizeof *all);
     p->nodes = calloc((size_t)size, sizeof *p->nodes);
     sky_status st = all != NULL && p->nodes != NULL ? SKY_OK : sky_fail(SKY_ERR_NOMEM, "a list of %d ranks", size);
     SKY_TRY_GOTO(sky_group_agree(p->group, st));
     SKY_TRY_GOTO(sky_group_all_gather(p->group, own, sizeof own, all));
     for (int rank = 0; rank < size; rank++) {
         p->nodes[rank] = all[rank][0];
-        if (all[rank][1] != all[0][1]) {
-            st =
-                sky_fail(SKY_ERR_USAGE, "--plan was given to rank %d and not to rank %d; give all ranks the same flags",
-                         all[0][1] ? 0 : rank, all[0][1] ? rank : 0);
+        for (int i = 0; i < NUM_FLAGS; i++) {
+            const bool first = all[0][1 + i] != 0;
+            if (all[rank][1 + i] != all[0][1 + i]) {
+                st =
+                    sky_fail(SKY_ERR_USAGE, "%s was given to rank %d and not to rank %d; give all ranks the same flags",
+                             flags[i], first ? 0 : rank, first ? rank : 0);
+            }
         }
     }
 done:
@@ -253,6 +268,21 @@ static sky_status plan(program *p, sky_engine *engine)
 
 /* ---- the job ---- */
 
+/* Collective. */
+static sky_status write_fingerprint(program *p)
+{
+    if (p->fingerprint == NULL) {
+        return SKY_OK;
+    }
+    return sky_fail_in(sky_fingerprint_write(p->fingerprint, p->group, p->fingerprint_file), "--fingerprint");
+}
+
+static sky_status render(program *p, sky_engine *engine)
+{
+    SKY_TRY(sky_engine_render(engine, &p->options.settings, &p->result));
+    return write_fingerprint(p);
+}
+
 static sky_status run(program *p)
 {
     sky_status st = SKY_OK;
@@ -265,16 +295,17 @@ static sky_status run(program *p)
     SKY_TRY_GOTO(sky_group_broadcast(p->group, 0, &p->options.settings.seed, sizeof p->options.settings.seed));
     SKY_TRY_GOTO(sky_group_agree(p->group, name_output(p)));
     say_what(p);
+    const sky_engine_observer observer = sky_fingerprint_observer(p->fingerprint, &p->faults.observer);
     st = sky_engine_create(&(sky_engine_config){.backend = p->backend,
                                                 .device = p->device,
                                                 .group = p->group,
                                                 .layout = p->options.layout,
                                                 .log = &log,
                                                 .progress = &progress,
-                                                .observer = &p->faults.observer},
+                                                .observer = p->fingerprint != NULL ? &observer : &p->faults.observer},
                            &engine);
     SKY_TRY_GOTO(sky_group_agree(p->group, st));
-    st = p->options.plan ? plan(p, engine) : sky_engine_render(engine, &p->options.settings, &p->result);
+    st = p->options.plan ? plan(p, engine) : render(p, engine);
     sky_terminal_end_line(&p->terminal);
 done:
     sky_engine_destroy(&engine);
@@ -338,6 +369,8 @@ static int run_on_ranks(program *p)
     sky_plan_release(&p->plan);
     free(p->nodes);
     sky_output_file_destroy(&p->report);
+    sky_output_file_destroy(&p->fingerprint_file);
+    sky_fingerprint_destroy(&p->fingerprint);
     sky_cpu_device_destroy(&p->device);
     sky_group_destroy(&p->group);
     if (with_mpi) {
