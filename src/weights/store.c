@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE_LEN = 4 << 20 }; /* elements read and uploaded at a time */
+enum { PIECE_LEN = 1 << 20 }; /* elements read and uploaded at a time */
 
 /* Where tensors without memory are said to be: far from what a planning arena hands out, and from NULL. */
 #define PLANNED_BASE ((uintptr_t)1 << 62)

@@ -4,7 +4,7 @@
  * Model code asks for each tensor once, by its original name, with the shape that it expects; the store reads it from
  * the checkpoint, checks and converts it and keeps it until it is destroyed. An equal request for the same name gets the
  * same tensor again; a different one (another type, rounding, or as a convolution) gets a tensor of its own. Each tensor
- * is one block of the backend; ctx's arena is not used. While loading, the host holds a piece of 4 Mi elements (a convolution's
+ * is one block of the backend; ctx's arena is not used. While loading, the host holds a piece of 1 Mi elements (a convolution's
  * weight whole, twice) besides. Asking is not collective.
  *
  * A store made while ctx plans (its arena is in planning mode) plans too: names, shapes and formats are checked and bytes
