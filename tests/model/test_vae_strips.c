@@ -277,35 +277,39 @@ static void check(backend_kind kind, sky_dtype compute, int64_t num_frames, int6
 
 TEST(rows_that_do_not_divide)
 {
-    check(CPU, SKY_F32, 3, 5, 7);
-    check(CPU, SKY_BF16, 3, 5, 7);
+    check(CPU, SKY_F32, 3, 5, 4);
+    check(CPU, SKY_BF16, 3, 5, 4);
 }
 
 TEST(rows_that_divide)
 {
-    check(CPU, SKY_F32, 4, 4, 6);
-    check(CPU, SKY_BF16, 4, 4, 6);
+    check(CPU, SKY_F32, 4, 4, 3);
+    check(CPU, SKY_BF16, 3, 4, 3);
 }
 
 /* Ranks without a row take no part. */
 TEST(fewer_rows_than_ranks)
 {
-    check(CPU, SKY_F32, 3, 3, 5);
-    check(CPU, SKY_BF16, 3, 1, 5);
+    check(CPU, SKY_F32, 3, 3, 2);
+    check(CPU, SKY_BF16, 3, 1, 2);
 }
 
 /* Positions of a frame in several pieces of the middle's attention, whose cuts are in the middle of strips. */
 TEST(pieces_across_strips)
 {
-    check(SENSITIVE, SKY_F32, 1, 6, 47);
-    check(CPU, SKY_BF16, 1, 6, 47);
+    fixture f;
+    if (setup(&f, SENSITIVE, SKY_F32, 1, 5, 40)) {
+        check_decode(&f, true);
+        check_encode(&f);
+    }
+    teardown(&f);
 }
 
 /* Slow: each rank computes whole frames as well. */
 TEST(reference)
 {
-    check(REF, SKY_F32, 2, 3, 2);
-    check(REF, SKY_BF16, 2, 2, 1);
+    check(REF, SKY_F32, 2, 3, 1);
+    check(REF, SKY_BF16, 1, 2, 1);
 }
 
 /* A rank whose computation has failed goes through all exchanges; the others do not wait. */
