@@ -5,6 +5,7 @@
 #include "weights/quantize.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,8 @@ void sky_weights_destroy(sky_weights **weights)
     free(w->kept);
     free(w);
     *weights = NULL;
+    /* Stages follow each other: what small tensors leave free in the heap would stay resident beside the next one's. */
+    malloc_trim(0);
 }
 
 static bool same_request(const sky_weight_request *a, const sky_weight_request *b)
