@@ -19,7 +19,8 @@ typedef struct options {
 
 /* What a render took: seconds, the largest over ranks unless it says mean. Nothing but doubles. */
 typedef struct timing {
-    double step_median, step_worst, exchange, exchange_mean; /* seconds of a step */
+    double step_median, step_worst, exchange, exchange_mean, step_processor; /* seconds of a step */
+    double decode_processor;
     double seconds[SKY_PHASE_COUNT];
 } timing;
 
@@ -37,6 +38,7 @@ typedef struct layout_case {
     bool fast_ring;
     timing rounds[MAX_ROUNDS];
     timing median;
+    double best; /* smallest median step of a round */
     step_shape shape;
     tally step, decode;
     bool decode_counted;
@@ -61,9 +63,25 @@ typedef struct bench {
     bool wrong;
 } bench;
 
+/* ---- scaling_render.c ---- */
+
+/* What a rank tells the others of a render. */
+typedef struct rank_result {
+    sky_result engine;
+    double step_processor, decode_processor; /* seconds */
+    sky_traffic decoded;                     /* for the caller to fill in */
+} rank_result;
+
+sky_settings scaling_settings(const bench *b, sky_precision precision, bool fast_ring);
+
+/* Renders on the layout of c; on rank 0 c->video becomes the fingerprint of the frames. Collective over group. */
+sky_status scaling_render(const bench *b, sky_group *group, sky_precision precision, layout_case *c,
+                          rank_result *result);
+
 /* ---- scaling_machine.c ---- */
 
-double scaling_now(void); /* seconds */
+/* Seconds that this process has had processors, all threads together. */
+double scaling_processor_now(void);
 
 /* Fills in peak_flops, bandwidth and small_seconds. Collective. */
 sky_status scaling_measure_machine(bench *b);
