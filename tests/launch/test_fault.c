@@ -1,5 +1,5 @@
 /* The failures on request of launch/fault.h by themselves; test_faults.c has whole jobs that fail. */
-#include "fault.h"
+#include "launch/fault.h"
 #include "launch/program.h"
 #include "support/test.h"
 
