@@ -81,15 +81,13 @@ static void say_layout(const render *r)
     const sky_log *log = r->engine->config.log;
     const sky_rank_layout *layout = &r->ranks.layout;
     const sky_sequence *s = &r->ranks.sequence;
-    const int members = sky_rank_layout_members(layout);
     if (sky_group_size(r->engine->config.group) == 1 || !render_is_first(r)) {
         return;
     }
     sky_log_line(log, SKY_LOG_INFO,
-                 "%d ranks: %s; %" PRId64 " to %" PRId64 " tokens and %" PRId64 " to %" PRId64 " heads a rank",
+                 "%d ranks: %s; at most %" PRId64 " of %" PRId64 " tokens and %" PRId64 " of %" PRId64 " heads a rank",
                  sky_rank_layout_ranks(layout), sky_rank_layout_describe(layout, text, sizeof text),
-                 sky_sequence_tokens(s, members - 1).count, sky_sequence_tokens(s, 0).count,
-                 sky_sequence_heads(s, layout->ulysses_degree - 1).count, sky_sequence_heads(s, 0).count);
+                 sky_sequence_tokens(s, 0).count, s->num_tokens, sky_sequence_heads(s, 0).count, s->num_heads);
 }
 
 sky_status render_deal_ranks(render *r)

@@ -22,7 +22,8 @@ static sky_status device_alloc(void *device, size_t bytes, void **out)
         return sky_fail(SKY_ERR_NOMEM, "%zu bytes of host memory", bytes);
     }
     if (alignment == LARGE_PAGE_BYTES) {
-        (void)madvise(block, rounded, MADV_HUGEPAGE); /* a wish: where the kernel has none, small pages serve */
+        /* A wish: where the kernel has none, small pages serve. Not for the last page where the block does not fill it. */
+        (void)madvise(block, bytes / LARGE_PAGE_BYTES * LARGE_PAGE_BYTES, MADV_HUGEPAGE);
     }
     *out = block;
     return SKY_OK;
