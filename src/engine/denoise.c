@@ -153,13 +153,15 @@ static sky_status observe_latents(sky_ctx *ctx, render *r, loop *l, int step)
     return render_observe_latents(r, step, l->staging);
 }
 
-/* Latents before the step, its branches, and a look at them; failures are held back, since members meet in every block. */
+/*
+ * A look at the latents, and the velocities of own branches. Failures are held back, since members meet in every block; a
+ * rank that comes with one (st, of the solver in the step before) computes nothing and meets the others all the same.
+ */
 static sky_status make_velocities(sky_ctx *ctx, render *r, loop *l, int step, sky_status st)
 {
     sky_held held;
     sky_ctx_hold(ctx, &held);
-    (void)sky_ctx_keep(ctx,
-                       st); /* a rank whose solver failed in the step before computes nothing and meets the others */
+    (void)sky_ctx_keep(ctx, st);
     (void)sky_ctx_keep(ctx, render_enter(r, SKY_PHASE_DENOISE, step));
     if (!sky_ctx_failed(ctx)) {
         (void)sky_ctx_keep(ctx, observe_latents(ctx, r, l, step));
