@@ -155,10 +155,12 @@ static sky_status observe_latents(sky_ctx *ctx, render *r, loop *l, int step)
 
 /*
  * A look at the latents, and the velocities of own branches. Failures are held back, since members meet in every block; a
- * rank that comes with one (st, of the solver in the step before) computes nothing and meets the others all the same.
+ * rank that comes with one (st, of the solver in the step before) computes nothing and meets the others all the same. What it
+ * sends is nothing to look at, so all agree before anybody does.
  */
 static sky_status make_velocities(sky_ctx *ctx, render *r, loop *l, int step, sky_status st)
 {
+    sky_group *group = r->engine->config.group;
     sky_held held;
     sky_ctx_hold(ctx, &held);
     (void)sky_ctx_keep(ctx, st);
@@ -168,9 +170,8 @@ static sky_status make_velocities(sky_ctx *ctx, render *r, loop *l, int step, sk
     }
     st = run_own_branches(ctx, r, l, step);
     const sky_status first = sky_ctx_release(ctx);
-    SKY_TRY(first);
-    SKY_TRY(st);
-    return check_own_branches(ctx, r, l, step);
+    SKY_TRY(sky_group_agree(group, first != SKY_OK ? first : st));
+    return sky_group_agree(group, check_own_branches(ctx, r, l, step));
 }
 
 /* Where each rank computes one branch, it gets the other one. Collective over the ranks with the same tokens. */
@@ -229,7 +230,7 @@ static sky_status run_loop(sky_ctx *ctx, render *r, void *arg)
     render_progress(r, SKY_PHASE_DENOISE, 0, (uint64_t)num_steps);
     for (int step = 0; step < num_steps; step++) {
         const double start = sky_seconds_now();
-        st = sky_group_agree(group, make_velocities(ctx, r, l, step, st));
+        st = make_velocities(ctx, r, l, step, st);
         SKY_TRY(sky_fail_in(st, "denoising, step %d", step));
         SKY_TRY(share_branches(ctx, r, l));
         st = advance(ctx, r, l);

@@ -272,6 +272,20 @@ TEST(a_rank_fails_while_loading_or_encoding)
     check_all_failed(jobs, sizeof jobs / sizeof jobs[0]);
 }
 
+TEST(a_rank_fails_in_a_step)
+{
+    job jobs[] = {
+        {2, {NULL}, "1:denoise:0:fail", EXIT_INTERNAL, SAYS(1, "denoise 0")},
+        {2, {USP}, "1:denoise:2:nomem", EXIT_INTERNAL, SAYS(1, "denoise 2")},
+        {2, {CFG(1), RING(2)}, "0:denoise:2:io", EXIT_IO, SAYS(0, "denoise 2")},
+        {3, {RING(3)}, "1:denoise:1:fail", EXIT_INTERNAL, SAYS(1, "denoise 1")},
+        {4, {NULL}, "2:denoise:1:fail", EXIT_INTERNAL, SAYS(2, "denoise 1")},
+        {4, {CFG(1), ULYSSES(2), RING(2)}, "3:denoise:2:fail", EXIT_INTERNAL, SAYS(3, "denoise 2")},
+        {4, {CFG(2), RING(2)}, "0:denoise:0:io", EXIT_IO, SAYS(0, "denoise 0")},
+    };
+    check_all_failed(jobs, sizeof jobs / sizeof jobs[0]);
+}
+
 TEST(a_rank_fails_while_decoding_or_writing)
 {
     job jobs[] = {
@@ -279,6 +293,17 @@ TEST(a_rank_fails_while_decoding_or_writing)
         {3, {NULL}, "2:decode:1:io", EXIT_IO, SAYS(2, "decode 1")},
         {4, {USP}, "0:decode:2:nomem", EXIT_INTERNAL, SAYS(0, "decode 2")},
         {3, {USP}, "0:write:0:io", EXIT_IO, SAYS(0, "write")},
+    };
+    check_all_failed(jobs, sizeof jobs / sizeof jobs[0]);
+}
+
+/* In the same step, and in a stage that the first failure does not let the others reach. */
+TEST(two_ranks_fail)
+{
+    job jobs[] = {
+        {4, {NULL}, "3:denoise:1:io,1:denoise:1:fail", EXIT_INTERNAL, SAYS(1, "denoise 1")},
+        {3, {USP}, "2:load_transformer:0:io,0:denoise:0:fail", EXIT_IO, SAYS(2, "load_transformer")},
+        {2, {CFG(1), RING(2)}, "1:denoise:2:io,0:decode:0:fail", EXIT_IO, SAYS(1, "denoise 2")},
     };
     check_all_failed(jobs, sizeof jobs / sizeof jobs[0]);
 }
