@@ -359,6 +359,11 @@ static int run_on_ranks(program *p)
     }
     if (st == SKY_OK) {
         st = run(p);
+        if (st == SKY_ERR_COMM && with_mpi) {
+            /* The others may be waiting for this rank, for ever. */
+            fprintf(stderr, "skyreels-mpi: error: rank %d: %s\n", rank, sky_message());
+            MPI_Abort(MPI_COMM_WORLD, sky_status_exit_code(st));
+        }
         SKY_KEEP_FIRST(st, sky_group_agree(p->group, write_report(p, st)));
     }
     if (st != SKY_OK && rank == 0) {

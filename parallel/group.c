@@ -113,7 +113,7 @@ static sky_status agree(sky_group *group, sky_status st)
 
 sky_status sky_group_agree(sky_group *group, sky_status st)
 {
-    if (group->size == 1) {
+    if (group->size == 1 || st == SKY_ERR_COMM) {
         return st;
     }
     const int64_t since = now_ns();
@@ -233,7 +233,11 @@ sky_traffic sky_exchange_traffic(const sky_exchange *list, int n, int rank)
 static sky_status begin(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out)
 {
     SKY_TRY(check_exchange(group, list, n));
-    SKY_TRY(group->functions->exchange_begin(group, list, n, out));
+    const sky_status st = group->functions->exchange_begin(group, list, n, out);
+    if (st == SKY_ERR_NOMEM) {
+        return sky_fail_in(SKY_ERR_COMM, "exchange"); /* the peers wait for what was not sent */
+    }
+    SKY_TRY(st);
     copy_own_pairs(list, n, group->rank);
     const sky_traffic sent = sky_exchange_traffic(list, n, group->rank);
     group->traffic.bytes += sent.bytes;

@@ -42,7 +42,8 @@ const char *sky_group_name(const sky_group *group);
  * Ends a phase. Collective; each rank passes how the phase ended for it. All ranks return the status of the lowest rank
  * that failed, and have its message, with "rank R: " (its world rank) in front unless a message names a rank already. When
  * all were fine, returns SKY_OK. A group of one returns st as it is. Where talking itself fails, a rank that was fine
- * returns COMM, another its own status.
+ * returns COMM, another its own status. A rank that passes COMM gets it back at once and tells nobody: the others may be
+ * waiting for what it did not send, and only the end of the process ends that (launch).
  *
  *     st = load_my_part(...);                        // may fail on one rank
  *     SKY_TRY_GOTO(sky_group_agree(group, st));      // now all know

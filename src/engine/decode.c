@@ -127,7 +127,7 @@ static sky_status run(render *r, strip *s, sky_arena *arena)
     (void)sky_ctx_keep(ctx, render_enter(r, SKY_PHASE_DECODE, 0));
     const sky_status st = render_run(r, decode_strip, s, arena);
     const sky_status first = sky_ctx_release(ctx);
-    return first != SKY_OK ? first : st;
+    return st != SKY_OK ? st : first; /* st: COMM, of which nobody can be told */
 }
 
 /* Strips to rank 0, one after the other, so that it holds one besides the frames. Collective over the ranks with strips. */

@@ -170,7 +170,7 @@ static sky_status make_velocities(sky_ctx *ctx, render *r, loop *l, int step, sk
     }
     st = run_own_branches(ctx, r, l, step);
     const sky_status first = sky_ctx_release(ctx);
-    SKY_TRY(sky_group_agree(group, first != SKY_OK ? first : st));
+    SKY_TRY(sky_group_agree(group, st != SKY_OK ? st : first)); /* st: COMM, of which nobody can be told */
     return sky_group_agree(group, check_own_branches(ctx, r, l, step));
 }
 
