@@ -125,9 +125,7 @@ static sky_status run(render *r, strip *s, sky_arena *arena)
     sky_held held;
     sky_ctx_hold(ctx, &held);
     (void)sky_ctx_keep(ctx, render_enter(r, SKY_PHASE_DECODE, 0));
-    const sky_status st = render_run(r, decode_strip, s, arena);
-    const sky_status first = sky_ctx_release(ctx);
-    return st != SKY_OK ? st : first; /* st: COMM, of which nobody can be told */
+    return render_release(r, r->ranks.strip_ranks, render_run(r, decode_strip, s, arena));
 }
 
 /* Strips to rank 0, one after the other, so that it holds one besides the frames. Collective over the ranks with strips. */

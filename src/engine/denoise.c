@@ -168,9 +168,7 @@ static sky_status make_velocities(sky_ctx *ctx, render *r, loop *l, int step, sk
     if (!sky_ctx_failed(ctx)) {
         (void)sky_ctx_keep(ctx, observe_latents(ctx, r, l, step));
     }
-    st = run_own_branches(ctx, r, l, step);
-    const sky_status first = sky_ctx_release(ctx);
-    SKY_TRY(sky_group_agree(group, st != SKY_OK ? st : first)); /* st: COMM, of which nobody can be told */
+    SKY_TRY(sky_group_agree(group, render_release(r, r->ranks.members, run_own_branches(ctx, r, l, step))));
     return sky_group_agree(group, check_own_branches(ctx, r, l, step));
 }
 

@@ -68,6 +68,17 @@ void render_free_arena(render *r, sky_arena *arena)
     }
 }
 
+sky_status render_release(render *r, const sky_group *group, sky_status st)
+{
+    sky_ctx *ctx = &r->engine->ctx;
+    if (st != SKY_OK) {
+        const sky_status left = sky_group_size(group) > 1 ? sky_fail_in(SKY_ERR_COMM, "leaving the other ranks") : st;
+        ctx->held = NULL; /* the message is of what made it leave */
+        return left;
+    }
+    return sky_ctx_release(ctx);
+}
+
 /* ---- weights ---- */
 
 typedef struct load_progress {

@@ -96,6 +96,13 @@ sky_status render_run(render *r, render_job job, void *arg, sky_arena *arena);
 void render_free_arena(render *r, sky_arena *arena);
 
 /*
+ * Ends a hold (sky_ctx_hold) around exchanges of a group; st is what came out of them. A failure there was not held back: this
+ * rank has left the others half-way, and as they wait in an exchange nobody can tell them. So it becomes COMM, which
+ * sky_group_agree() passes by and which ends the process (launch).
+ */
+sky_status render_release(render *r, const sky_group *group, sky_status st);
+
+/*
  * Peaks of the stages' arenas on this rank; the model (text_encoder, transformer, vae) must be there, perhaps with planned
  * weights. traffic: what a step sends (denoise) or the stage (decode). Fail alone.
  */
