@@ -9,6 +9,8 @@
 
 enum { MOST_RANKS = 8 };
 
+static const double least_wait_seconds = 0.1;
+
 static double now(clockid_t clock)
 {
     struct timespec t;
@@ -66,6 +68,7 @@ TEST(a_waiting_rank_sleeps)
     if (sky_group_size(world) == 1 || sky_group_size(world) > MOST_RANKS) {
         return;
     }
+    int num_waits = 0;
     for (int kind = 0; kind < NUM_WAITS; kind++) {
         CHECK_OK(sky_group_barrier(world));
         const double wall = now(CLOCK_MONOTONIC);
@@ -81,9 +84,13 @@ TEST(a_waiting_rank_sleeps)
             fprintf(stderr, "rank %d kind %d: %.1f %% of a core in %.3f s\n", sky_group_rank(world), kind,
                     100.0 * used / waited, waited);
         }
-        /* Sleeping takes about 2 % of a core and spinning all of it: half is far from both, however busy the machine is. The
-         * others are in the next meeting already, so the case goes on. */
-        EXPECT(used < 0.5 * waited);
-        EXPECT(waited >= 0.29); /* or this was no wait */
+        /* Sleeping takes about 2 % of a core and spinning all of it: half is far from both, however busy the machine is. On
+         * a busy one a rank may leave the barrier so late that it hardly waits. The others are in the next meeting already,
+         * so the case goes on. */
+        if (waited >= least_wait_seconds) {
+            EXPECT(used < 0.5 * waited);
+            num_waits++;
+        }
     }
+    EXPECT(num_waits > 0);
 }
