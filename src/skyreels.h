@@ -19,6 +19,7 @@
  *     }
  *
  * For several ranks: call MPI_Init, create the group with sky_group_world_create() and make the same calls on all ranks.
+ * A call that returns SKY_ERR_COMM has left other ranks waiting: end the job (MPI_Abort).
  * The library never prints, exits or calls MPI_Init. Every function says in its header what it takes and how it fails.
  */
 #ifndef SKYREELS_H
@@ -26,6 +27,8 @@
 
 #include "base/status.h"
 #include "engine/engine.h"
+#include "engine/fingerprint.h"
+#include "engine/plan.h"
 #include "engine/settings.h"
 #include "ops/cpu/cpu.h"
 #include "ops/ref/ref.h"
