@@ -218,16 +218,22 @@ static sky_status check_exchange(const sky_group *group, const sky_exchange *lis
     return check_own_pairs(list, n, group->rank);
 }
 
-sky_traffic sky_exchange_traffic(const sky_exchange *list, int n, int rank)
+/* Adds what a list sends to other ranks than `rank`. */
+static void count(sky_traffic *sum, const sky_exchange *list, int n, int rank)
 {
-    sky_traffic sum = {0};
     for (int i = 0; i < n; i++) {
         if (list[i].peer != rank && list[i].send_bytes > 0) {
-            sum.bytes += list[i].send_bytes;
-            sum.messages++;
+            sum->bytes += list[i].send_bytes;
+            sum->messages++;
         }
     }
-    return sum;
+}
+
+void sky_group_exchange_plan(const sky_group *group, const sky_exchange *list, int n, sky_traffic *planned)
+{
+    if (planned != NULL) {
+        count(planned, list, n, group->rank);
+    }
 }
 
 static sky_status begin(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out)
@@ -239,9 +245,7 @@ static sky_status begin(sky_group *group, const sky_exchange *list, int n, sky_g
     }
     SKY_TRY(st);
     copy_own_pairs(list, n, group->rank);
-    const sky_traffic sent = sky_exchange_traffic(list, n, group->rank);
-    group->traffic.bytes += sent.bytes;
-    group->traffic.messages += sent.messages;
+    count(&group->traffic, list, n, group->rank);
     return SKY_OK;
 }
 

@@ -109,8 +109,8 @@ typedef struct sky_traffic {
 } sky_traffic;
 sky_traffic sky_group_traffic(const sky_group *group);
 
-/* What a list sends to other ranks than `rank`, for whoever plans: what sky_group_traffic() would grow by. */
-sky_traffic sky_exchange_traffic(const sky_exchange *list, int n, int rank);
+/* In place of an exchange, for whoever plans: adds what sky_group_traffic() would grow by to *planned, which may be NULL. */
+void sky_group_exchange_plan(const sky_group *group, const sky_exchange *list, int n, sky_traffic *planned);
 
 /* Seconds that this rank has spent inside exchange_begin, exchange_end and agree of this group so far, refused calls too. */
 double sky_group_exchange_seconds(const sky_group *group);

@@ -47,10 +47,6 @@ sky_status sky_sequence_list_begin(sky_ctx *ctx, const sky_sequence *s, const sk
         SKY_TRY(sky_ctx_sync(ctx));
         return sky_group_exchange_begin(s->group, list->entries, list->num, exchange);
     }
-    if (s->planned != NULL) {
-        const sky_traffic sent = sky_exchange_traffic(list->entries, list->num, sky_group_rank(s->group));
-        s->planned->bytes += sent.bytes;
-        s->planned->messages += sent.messages;
-    }
+    sky_group_exchange_plan(s->group, list->entries, list->num, s->planned);
     return SKY_OK;
 }

@@ -31,10 +31,7 @@ static sky_status send_and_receive(sky_ctx *ctx, const sky_strips *s, const sky_
     if (!sky_ctx_planning(ctx)) {
         return sky_group_exchange_now(s->group, list, n);
     }
-    for (int i = 0; i < n && s->planned != NULL; i++) {
-        s->planned->bytes += list[i].send_bytes;
-        s->planned->messages += list[i].send_bytes > 0;
-    }
+    sky_group_exchange_plan(s->group, list, n, s->planned);
     return SKY_OK;
 }
 

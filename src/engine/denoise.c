@@ -185,10 +185,7 @@ static sky_status share_branches(sky_ctx *ctx, render *r, loop *l)
         return SKY_OK;
     }
     if (sky_ctx_planning(ctx)) {
-        if (r->ranks.sequence.planned != NULL) {
-            r->ranks.sequence.planned->bytes += e.send_bytes;
-            r->ranks.sequence.planned->messages++;
-        }
+        sky_group_exchange_plan(r->ranks.branches, &e, 1, r->ranks.sequence.planned);
         return SKY_OK;
     }
     return sky_group_exchange_now(r->ranks.branches, &e, 1);

@@ -295,7 +295,8 @@ static void exchange_several(sky_group *group)
     for (int round = 0; b != NULL && round < 9; round++) {
         test_parameters("round=%d", round);
         const int n = list_several(group, round, b);
-        const sky_traffic planned = sky_exchange_traffic(b->list, n, sky_group_rank(group));
+        sky_traffic planned = {0};
+        sky_group_exchange_plan(group, b->list, n, &planned);
         const sky_traffic before = sky_group_traffic(group);
         EXPECT(sky_group_exchange_now(group, b->list, n) == SKY_OK && received_several(group, round, b));
         const sky_traffic after = sky_group_traffic(group);
