@@ -53,9 +53,9 @@ static void on_decoded(void *user, int64_t done, int64_t total)
 {
     render *r = user;
     if (done < total) {
-        (void)sky_ctx_keep(&r->engine->ctx, render_enter(r, SKY_PHASE_DECODE, done));
+        (void)sky_ctx_keep(&r->engine->ctx, sky_render_enter(r, SKY_PHASE_DECODE, done));
     }
-    render_progress(r, SKY_PHASE_DECODE, (uint64_t)done, (uint64_t)total);
+    sky_render_progress(r, SKY_PHASE_DECODE, (uint64_t)done, (uint64_t)total);
 }
 
 static sky_status decode_strip(sky_ctx *ctx, render *r, void *arg)
@@ -80,12 +80,12 @@ static sky_status decode_strip(sky_ctx *ctx, render *r, void *arg)
     return sky_ctx_download(ctx, s->frames, &frames);
 }
 
-sky_status render_create_vae(render *r, sky_weights *weights)
+sky_status sky_render_create_vae(render *r, sky_weights *weights)
 {
     return sky_vae_create(weights, r->compute, false, &r->vae);
 }
 
-sky_status render_peak_decode(render *r, size_t *bytes, sky_traffic *traffic)
+sky_status sky_render_peak_decode(render *r, size_t *bytes, sky_traffic *traffic)
 {
     *bytes = 0;
     *traffic = (sky_traffic){0};
@@ -94,7 +94,7 @@ sky_status render_peak_decode(render *r, size_t *bytes, sky_traffic *traffic)
     }
     strip s = {.rows = sky_strips_own(&r->ranks.strips)};
     r->ranks.strips.planned = traffic;
-    const sky_status st = render_peak(r, decode_strip, &s, bytes);
+    const sky_status st = sky_render_peak(r, decode_strip, &s, bytes);
     r->ranks.strips.planned = NULL;
     return st;
 }
@@ -113,9 +113,9 @@ static sky_status prepare(render *r, strip *s, sky_weights **weights, sky_arena 
         return sky_fail(SKY_ERR_NOMEM, "memory for %" PRId64 " frames", r->settings->num_frames);
     }
     copy_latents(r, s);
-    SKY_TRY(render_enter(r, SKY_PHASE_LOAD_VAE, 0));
-    SKY_TRY(render_load(r, SKY_VAE, SKY_PHASE_LOAD_VAE, render_create_vae, weights));
-    return render_plan(r, decode_strip, s, arena);
+    SKY_TRY(sky_render_enter(r, SKY_PHASE_LOAD_VAE, 0));
+    SKY_TRY(sky_render_load(r, SKY_VAE, SKY_PHASE_LOAD_VAE, sky_render_create_vae, weights));
+    return sky_render_plan(r, decode_strip, s, arena);
 }
 
 /* Failures are held back: the other ranks are met in every convolution. */
@@ -124,8 +124,8 @@ static sky_status run(render *r, strip *s, sky_arena *arena)
     sky_ctx *ctx = &r->engine->ctx;
     sky_held held;
     sky_ctx_hold(ctx, &held);
-    (void)sky_ctx_keep(ctx, render_enter(r, SKY_PHASE_DECODE, 0));
-    return render_release(r, r->ranks.strip_ranks, render_run(r, decode_strip, s, arena));
+    (void)sky_ctx_keep(ctx, sky_render_enter(r, SKY_PHASE_DECODE, 0));
+    return sky_render_release(r, r->ranks.strip_ranks, sky_render_run(r, decode_strip, s, arena));
 }
 
 /* Strips to rank 0, one after the other, so that it holds one besides the frames. Collective over the ranks with strips. */
@@ -154,7 +154,7 @@ static sky_status gather_frames(render *r, const strip *s)
     return SKY_OK;
 }
 
-sky_status render_decode(render *r)
+sky_status sky_render_decode(render *r)
 {
     sky_group *world = r->engine->config.group;
     sky_status st = SKY_OK;
@@ -165,12 +165,12 @@ sky_status render_decode(render *r)
 
     SKY_TRY_GOTO(sky_group_agree(world, has_strip ? prepare(r, &s, &weights, &arena) : SKY_OK));
     const double start = sky_seconds_now();
-    render_progress(r, SKY_PHASE_DECODE, 0, (uint64_t)r->shape.latent_frames);
+    sky_render_progress(r, SKY_PHASE_DECODE, 0, (uint64_t)r->shape.latent_frames);
     SKY_TRY_GOTO(sky_group_agree(world, has_strip ? run(r, &s, &arena) : SKY_OK));
     SKY_TRY_GOTO(sky_group_agree(world, has_strip ? gather_frames(r, &s) : SKY_OK));
     r->result->seconds[SKY_PHASE_DECODE] = sky_seconds_now() - start;
 done:
-    render_free_arena(r, &arena);
+    sky_render_free_arena(r, &arena);
     sky_vae_destroy(&r->vae);
     sky_weights_destroy(&weights);
     if (s.frames != r->frames) {

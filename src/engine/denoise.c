@@ -80,14 +80,14 @@ static sky_status see_rows(void *user, sky_ctx *ctx, const char *name, const sky
         o->l->rows_bytes = bytes;
     }
     SKY_TRY(sky_ctx_download(ctx, o->l->rows, value));
-    return render_observe_rows(o->r,
-                               &(sky_engine_rows){.step = o->step,
-                                                  .branch = o->branch,
-                                                  .name = name,
-                                                  .data = o->l->rows,
-                                                  .first_row = tokens.first,
-                                                  .num_rows = tokens.count,
-                                                  .row_bytes = tokens.count == 0 ? 0 : bytes / (size_t)tokens.count});
+    return sky_render_observe_rows(
+        o->r, &(sky_engine_rows){.step = o->step,
+                                 .branch = o->branch,
+                                 .name = name,
+                                 .data = o->l->rows,
+                                 .first_row = tokens.first,
+                                 .num_rows = tokens.count,
+                                 .row_bytes = tokens.count == 0 ? 0 : bytes / (size_t)tokens.count});
 }
 
 /* ---- a step ---- */
@@ -103,7 +103,7 @@ static sky_status run_branch(sky_ctx *ctx, render *r, loop *l, int step, int bra
                                                            .timestep = sky_unipc_timestep(l->solver, step),
                                                            .kv = &l->kv[branch],
                                                            .sequence = &r->ranks.sequence,
-                                                           .observer = render_wants_rows(r) ? &observer : NULL});
+                                                           .observer = sky_render_wants_rows(r) ? &observer : NULL});
 }
 
 /* The velocities of the branches that are this rank's. Collective over the members of the sequence. */
@@ -137,7 +137,7 @@ static sky_status check_own_branches(sky_ctx *ctx, render *r, loop *l, int step)
         if (render_owns_branch(r, branch)) {
             SKY_TRY(sky_ctx_download(ctx, l->staging, &l->velocity[branch]));
             SKY_TRY(check_finite(l->staging, render_latents_len(r), branch, step));
-            SKY_TRY(render_observe_velocity(r, step, branch, l->staging));
+            SKY_TRY(sky_render_observe_velocity(r, step, branch, l->staging));
         }
     }
     return SKY_OK;
@@ -146,11 +146,11 @@ static sky_status check_own_branches(sky_ctx *ctx, render *r, loop *l, int step)
 /* Shows what goes into a step. Fails alone. */
 static sky_status observe_latents(sky_ctx *ctx, render *r, loop *l, int step)
 {
-    if (!render_wants_latents(r)) {
+    if (!sky_render_wants_latents(r)) {
         return SKY_OK;
     }
     SKY_TRY(sky_ctx_download(ctx, l->staging, &l->latents));
-    return render_observe_latents(r, step, l->staging);
+    return sky_render_observe_latents(r, step, l->staging);
 }
 
 /*
@@ -164,11 +164,11 @@ static sky_status make_velocities(sky_ctx *ctx, render *r, loop *l, int step, sk
     sky_held held;
     sky_ctx_hold(ctx, &held);
     (void)sky_ctx_keep(ctx, st);
-    (void)sky_ctx_keep(ctx, render_enter(r, SKY_PHASE_DENOISE, step));
+    (void)sky_ctx_keep(ctx, sky_render_enter(r, SKY_PHASE_DENOISE, step));
     if (!sky_ctx_failed(ctx)) {
         (void)sky_ctx_keep(ctx, observe_latents(ctx, r, l, step));
     }
-    SKY_TRY(sky_group_agree(group, render_release(r, r->ranks.members, run_own_branches(ctx, r, l, step))));
+    SKY_TRY(sky_group_agree(group, sky_render_release(r, r->ranks.members, run_own_branches(ctx, r, l, step))));
     return sky_group_agree(group, check_own_branches(ctx, r, l, step));
 }
 
@@ -222,7 +222,7 @@ static sky_status run_loop(sky_ctx *ctx, render *r, void *arg)
     const int num_steps = (int)r->settings->inference_steps;
     sky_status st = prepare(ctx, r, l);
     SKY_TRY(sky_group_agree(group, st));
-    render_progress(r, SKY_PHASE_DENOISE, 0, (uint64_t)num_steps);
+    sky_render_progress(r, SKY_PHASE_DENOISE, 0, (uint64_t)num_steps);
     for (int step = 0; step < num_steps; step++) {
         const double start = sky_seconds_now();
         st = make_velocities(ctx, r, l, step, st);
@@ -230,7 +230,7 @@ static sky_status run_loop(sky_ctx *ctx, render *r, void *arg)
         SKY_TRY(share_branches(ctx, r, l));
         st = advance(ctx, r, l);
         l->step_seconds[step] = sky_seconds_now() - start;
-        render_progress(r, SKY_PHASE_DENOISE, (uint64_t)step + 1, (uint64_t)num_steps);
+        sky_render_progress(r, SKY_PHASE_DENOISE, (uint64_t)step + 1, (uint64_t)num_steps);
     }
     if (st == SKY_OK) {
         st = observe_latents(ctx, r, l, num_steps);
@@ -291,18 +291,18 @@ static void free_loop(loop *l)
     free(l->staging);
 }
 
-sky_status render_create_transformer(render *r, sky_weights *weights)
+sky_status sky_render_create_transformer(render *r, sky_weights *weights)
 {
     return sky_transformer_create(weights, &r->arithmetic, &r->transformer);
 }
 
-sky_status render_peak_denoise(render *r, size_t *bytes, sky_traffic *traffic)
+sky_status sky_render_peak_denoise(render *r, size_t *bytes, sky_traffic *traffic)
 {
     loop l = {.model = r->transformer};
     *traffic = (sky_traffic){0};
     SKY_TRY(create_solver(r, &l));
     r->ranks.sequence.planned = traffic;
-    const sky_status st = render_peak(r, run_loop, &l, bytes);
+    const sky_status st = sky_render_peak(r, run_loop, &l, bytes);
     r->ranks.sequence.planned = NULL;
     free_loop(&l);
     return st;
@@ -324,8 +324,8 @@ static void count_exchanges(render *r, double sign)
 
 static sky_status load(render *r, sky_weights **weights)
 {
-    SKY_TRY(render_enter(r, SKY_PHASE_LOAD_TRANSFORMER, 0));
-    return render_load(r, SKY_TRANSFORMER, SKY_PHASE_LOAD_TRANSFORMER, render_create_transformer, weights);
+    SKY_TRY(sky_render_enter(r, SKY_PHASE_LOAD_TRANSFORMER, 0));
+    return sky_render_load(r, SKY_TRANSFORMER, SKY_PHASE_LOAD_TRANSFORMER, sky_render_create_transformer, weights);
 }
 
 /* Weights, host memory and the arena. Fails alone. */
@@ -333,10 +333,10 @@ static sky_status prepare_loop(render *r, sky_weights **weights, loop *l, sky_ar
 {
     SKY_TRY(load(r, weights));
     SKY_TRY(create_loop(r, l));
-    return render_plan(r, run_loop, l, arena);
+    return sky_render_plan(r, run_loop, l, arena);
 }
 
-sky_status render_denoise(render *r)
+sky_status sky_render_denoise(render *r)
 {
     sky_group *world = r->engine->config.group;
     sky_status st = SKY_OK;
@@ -346,12 +346,12 @@ sky_status render_denoise(render *r)
     SKY_TRY_GOTO(sky_group_agree(world, prepare_loop(r, &weights, &l, &arena)));
     const double start = sky_seconds_now();
     count_exchanges(r, -1.0);
-    SKY_TRY_GOTO(render_run(r, run_loop, &l, &arena));
+    SKY_TRY_GOTO(sky_render_run(r, run_loop, &l, &arena));
     count_exchanges(r, 1.0);
     summarise_steps(r, &l);
     r->result->seconds[SKY_PHASE_DENOISE] = sky_seconds_now() - start;
 done:
-    render_free_arena(r, &arena);
+    sky_render_free_arena(r, &arena);
     free_loop(&l);
     sky_transformer_destroy(&r->transformer);
     sky_weights_destroy(&weights);

@@ -41,11 +41,11 @@ static sky_status encode_branch(render *r, const sky_tokenizer *tokenizer, int b
     job.host_out = r->text[branch];
     r->result->num_text_tokens[branch] = job.num_ids;
     sky_arena arena = {0};
-    sky_status st = render_plan(r, encode, &job, &arena);
+    sky_status st = sky_render_plan(r, encode, &job, &arena);
     if (st == SKY_OK) {
-        st = render_run(r, encode, &job, &arena);
+        st = sky_render_run(r, encode, &job, &arena);
     }
-    render_free_arena(r, &arena);
+    sky_render_free_arena(r, &arena);
     return st;
 }
 
@@ -60,28 +60,28 @@ static sky_status check_vocabulary(const sky_tokenizer *tokenizer, const sky_tex
     return SKY_OK;
 }
 
-sky_status render_create_text_encoder(render *r, sky_weights *weights)
+sky_status sky_render_create_text_encoder(render *r, sky_weights *weights)
 {
     return sky_text_encoder_create(&r->engine->ctx, weights, r->compute, r->settings->text_encoder_fp8,
                                    &r->text_encoder);
 }
 
-sky_status render_peak_encode_text(render *r, int64_t num_ids, size_t *bytes)
+sky_status sky_render_peak_encode_text(render *r, int64_t num_ids, size_t *bytes)
 {
     const int32_t ids[SKY_TEXT_LEN] = {0};
     encode_job job = {.ids = ids, .num_ids = num_ids};
-    return render_peak(r, encode, &job, bytes);
+    return sky_render_peak(r, encode, &job, bytes);
 }
 
 static sky_status encode_branches(render *r, const sky_tokenizer *tokenizer)
 {
     const double start = sky_seconds_now();
-    SKY_TRY(render_enter(r, SKY_PHASE_ENCODE_TEXT, 0));
+    SKY_TRY(sky_render_enter(r, SKY_PHASE_ENCODE_TEXT, 0));
     for (int branch = 0; branch < NUM_BRANCHES; branch++) {
-        render_progress(r, SKY_PHASE_ENCODE_TEXT, (uint64_t)branch, NUM_BRANCHES);
+        sky_render_progress(r, SKY_PHASE_ENCODE_TEXT, (uint64_t)branch, NUM_BRANCHES);
         SKY_TRY(encode_branch(r, tokenizer, branch));
     }
-    render_progress(r, SKY_PHASE_ENCODE_TEXT, NUM_BRANCHES, NUM_BRANCHES);
+    sky_render_progress(r, SKY_PHASE_ENCODE_TEXT, NUM_BRANCHES, NUM_BRANCHES);
     r->result->seconds[SKY_PHASE_ENCODE_TEXT] = sky_seconds_now() - start;
     return SKY_OK;
 }
@@ -92,9 +92,10 @@ static sky_status encode_all(render *r)
     sky_status st = SKY_OK;
     sky_tokenizer *tokenizer = NULL;
     sky_weights *weights = NULL;
-    SKY_TRY_GOTO(render_enter(r, SKY_PHASE_LOAD_TEXT_ENCODER, 0));
+    SKY_TRY_GOTO(sky_render_enter(r, SKY_PHASE_LOAD_TEXT_ENCODER, 0));
     SKY_TRY_GOTO(sky_tokenizer_open(sky_checkpoint_tokenizer_path(r->checkpoint), &tokenizer));
-    SKY_TRY_GOTO(render_load(r, SKY_TEXT_ENCODER, SKY_PHASE_LOAD_TEXT_ENCODER, render_create_text_encoder, &weights));
+    SKY_TRY_GOTO(
+        sky_render_load(r, SKY_TEXT_ENCODER, SKY_PHASE_LOAD_TEXT_ENCODER, sky_render_create_text_encoder, &weights));
     SKY_TRY_GOTO(check_vocabulary(tokenizer, r->text_encoder));
     SKY_TRY_GOTO(encode_branches(r, tokenizer));
 done:
@@ -118,12 +119,12 @@ static sky_status allocate(render *r)
 static sky_status observe(const render *r)
 {
     for (int branch = 0; branch < NUM_BRANCHES; branch++) {
-        SKY_TRY(render_observe_text(r, branch));
+        SKY_TRY(sky_render_observe_text(r, branch));
     }
     return SKY_OK;
 }
 
-sky_status render_encode_text(render *r)
+sky_status sky_render_encode_text(render *r)
 {
     sky_group *group = r->engine->config.group;
     sky_status st = allocate(r);

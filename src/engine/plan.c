@@ -21,13 +21,13 @@ typedef struct stage {
 static sky_status peak_encode_text(render *r, size_t *bytes, sky_traffic *traffic)
 {
     *traffic = (sky_traffic){0};
-    return render_peak_encode_text(r, SKY_TEXT_LEN, bytes);
+    return sky_render_peak_encode_text(r, SKY_TEXT_LEN, bytes);
 }
 
 static const stage stages[SKY_PLAN_STAGE_COUNT] = {
-    [SKY_PLAN_ENCODE_TEXT] = {SKY_TEXT_ENCODER, render_create_text_encoder, peak_encode_text},
-    [SKY_PLAN_DENOISE] = {SKY_TRANSFORMER, render_create_transformer, render_peak_denoise},
-    [SKY_PLAN_DECODE] = {SKY_VAE, render_create_vae, render_peak_decode},
+    [SKY_PLAN_ENCODE_TEXT] = {SKY_TEXT_ENCODER, sky_render_create_text_encoder, peak_encode_text},
+    [SKY_PLAN_DENOISE] = {SKY_TRANSFORMER, sky_render_create_transformer, sky_render_peak_denoise},
+    [SKY_PLAN_DECODE] = {SKY_VAE, sky_render_create_vae, sky_render_peak_decode},
 };
 
 /* The model with weights that have no memory: a context that plans makes a store that plans. */
@@ -165,7 +165,7 @@ sky_status sky_engine_plan(sky_engine *engine, const sky_settings *settings, uin
     render r;
     sky_result result;
     sky_plan plan = {.num_ranks = sky_group_size(engine->config.group)};
-    sky_status st = render_begin(engine, settings, &result, &r);
+    sky_status st = sky_render_begin(engine, settings, &result, &r);
     if (st == SKY_OK) {
         plan.layout = r.ranks.layout;
         plan.num_tokens = result.num_tokens;
@@ -174,7 +174,7 @@ sky_status sky_engine_plan(sky_engine *engine, const sky_settings *settings, uin
             sky_rank_layout_list(plan.num_ranks, plan.num_heads, NUM_BRANCHES, plan.layouts, SKY_PLAN_MAX_LAYOUTS);
         st = plan_ranks(&r, device_bytes, &plan);
     }
-    render_end(&r);
+    sky_render_end(&r);
     if (st != SKY_OK) {
         sky_plan_release(&plan);
         return st;

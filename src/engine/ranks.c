@@ -29,7 +29,7 @@ static sky_status hash_settings(const render *r, uint64_t *out)
     return SKY_OK;
 }
 
-sky_status render_check_same_settings(render *r)
+sky_status sky_render_check_same_settings(render *r)
 {
     sky_group *group = r->engine->config.group;
     const int size = sky_group_size(group);
@@ -90,7 +90,7 @@ static void say_layout(const render *r)
                  sky_sequence_tokens(s, 0).count, s->num_tokens, sky_sequence_heads(s, 0).count, s->num_heads);
 }
 
-sky_status render_deal_ranks(render *r)
+sky_status sky_render_deal_ranks(render *r)
 {
     sky_group *world = r->engine->config.group;
     render_ranks *ranks = &r->ranks;
@@ -121,7 +121,7 @@ static void free_group(const render *r, sky_group **group)
     *group = NULL;
 }
 
-void render_free_ranks(render *r)
+void sky_render_free_ranks(render *r)
 {
     free_group(r, &r->ranks.strip_ranks);
     free_group(r, &r->ranks.branches);

@@ -14,7 +14,7 @@ double sky_seconds_now(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-void render_progress(const render *r, sky_phase phase, uint64_t done, uint64_t total)
+void sky_render_progress(const render *r, sky_phase phase, uint64_t done, uint64_t total)
 {
     const sky_progress *progress = r->engine->config.progress;
     if (progress != NULL && progress->update != NULL) {
@@ -24,7 +24,7 @@ void render_progress(const render *r, sky_phase phase, uint64_t done, uint64_t t
 
 /* ---- memory of jobs ---- */
 
-sky_status render_peak(render *r, render_job job, void *arg, size_t *bytes)
+sky_status sky_render_peak(render *r, render_job job, void *arg, size_t *bytes)
 {
     sky_ctx *ctx = &r->engine->ctx;
     sky_arena plan;
@@ -36,12 +36,12 @@ sky_status render_peak(render *r, render_job job, void *arg, size_t *bytes)
     return st;
 }
 
-sky_status render_plan(render *r, render_job job, void *arg, sky_arena *arena)
+sky_status sky_render_plan(render *r, render_job job, void *arg, sky_arena *arena)
 {
     const sky_ctx *ctx = &r->engine->ctx;
     void *block = NULL;
     size_t bytes = 0;
-    SKY_TRY(render_peak(r, job, arg, &bytes));
+    SKY_TRY(sky_render_peak(r, job, arg, &bytes));
     SKY_TRY(sky_fail_in(ctx->backend->alloc(ctx->device, bytes, &block), "memory for activations"));
     sky_arena_init(arena, block, bytes);
     if (bytes > r->result->activation_peak_bytes) {
@@ -50,7 +50,7 @@ sky_status render_plan(render *r, render_job job, void *arg, sky_arena *arena)
     return SKY_OK;
 }
 
-sky_status render_run(render *r, render_job job, void *arg, sky_arena *arena)
+sky_status sky_render_run(render *r, render_job job, void *arg, sky_arena *arena)
 {
     sky_ctx *ctx = &r->engine->ctx;
     ctx->arena = arena;
@@ -59,7 +59,7 @@ sky_status render_run(render *r, render_job job, void *arg, sky_arena *arena)
     return st;
 }
 
-void render_free_arena(render *r, sky_arena *arena)
+void sky_render_free_arena(render *r, sky_arena *arena)
 {
     const sky_ctx *ctx = &r->engine->ctx;
     if (arena->base != NULL) {
@@ -68,7 +68,7 @@ void render_free_arena(render *r, sky_arena *arena)
     }
 }
 
-sky_status render_release(render *r, const sky_group *group, sky_status st)
+sky_status sky_render_release(render *r, const sky_group *group, sky_status st)
 {
     sky_ctx *ctx = &r->engine->ctx;
     if (st != SKY_OK) {
@@ -89,25 +89,26 @@ typedef struct load_progress {
 static void on_loaded(void *user, uint64_t done_bytes, uint64_t total_bytes)
 {
     const load_progress *p = user;
-    /* The end is told by render_load(): a model need not want all of a component's tensors. */
+    /* The end is told by sky_render_load(): a model need not want all of a component's tensors. */
     if (done_bytes < total_bytes) {
-        render_progress(p->r, p->phase, done_bytes, total_bytes);
+        sky_render_progress(p->r, p->phase, done_bytes, total_bytes);
     }
 }
 
-sky_status render_load(render *r, sky_component component, sky_phase phase, render_loader loader, sky_weights **weights)
+sky_status sky_render_load(render *r, sky_component component, sky_phase phase, render_loader loader,
+                           sky_weights **weights)
 {
     load_progress progress = {.r = r, .phase = phase};
     const uint64_t bytes = sky_checkpoint_bytes(r->checkpoint, component);
     const double start = sky_seconds_now();
-    render_progress(r, phase, 0, bytes);
+    sky_render_progress(r, phase, 0, bytes);
     SKY_TRY(sky_weights_create(&r->engine->ctx, r->checkpoint, component, on_loaded, &progress, weights));
     SKY_TRY(sky_fail_in(loader(r, *weights), "%s", sky_phase_name(phase)));
     if (sky_weights_bytes(*weights) > r->result->weight_bytes) {
         r->result->weight_bytes = sky_weights_bytes(*weights);
     }
     r->result->seconds[phase] = sky_seconds_now() - start;
-    render_progress(r, phase, bytes, bytes);
+    sky_render_progress(r, phase, bytes, bytes);
     return SKY_OK;
 }
 
@@ -166,7 +167,7 @@ static sky_status open_checkpoint(render *r)
     return check_parts_fit(r);
 }
 
-sky_status render_begin(sky_engine *engine, const sky_settings *settings, sky_result *result, render *r)
+sky_status sky_render_begin(sky_engine *engine, const sky_settings *settings, sky_result *result, render *r)
 {
     *result = (sky_result){0};
     *r = (render){.engine = engine,
@@ -176,19 +177,19 @@ sky_status render_begin(sky_engine *engine, const sky_settings *settings, sky_re
                   .result = result};
     r->compute = r->arithmetic.compute;
     result->num_tokens = sky_grid_tokens(&r->shape.grid);
-    SKY_TRY(render_check_same_settings(r));
+    SKY_TRY(sky_render_check_same_settings(r));
     SKY_TRY(sky_group_agree(engine->config.group, open_checkpoint(r)));
-    return render_deal_ranks(r);
+    return sky_render_deal_ranks(r);
 }
 
-void render_end(render *r)
+void sky_render_end(render *r)
 {
     for (int branch = 0; branch < NUM_BRANCHES; branch++) {
         free(r->text[branch]);
     }
     free(r->latents);
     free(r->frames);
-    render_free_ranks(r);
+    sky_render_free_ranks(r);
     sky_checkpoint_destroy(&r->checkpoint);
 }
 
@@ -211,7 +212,7 @@ static sky_status write_video(render *r)
     if (metadata == NULL) {
         return sky_fail(SKY_ERR_NOMEM, "metadata of the video");
     }
-    render_progress(r, SKY_PHASE_WRITE, 0, 1);
+    sky_render_progress(r, SKY_PHASE_WRITE, 0, 1);
     const sky_status st = sky_video_write(s->output, &(sky_video){.frames = r->frames,
                                                                   .num_frames = s->num_frames,
                                                                   .height = s->height,
@@ -222,7 +223,7 @@ static sky_status write_video(render *r)
     free(metadata);
     r->result->seconds[SKY_PHASE_WRITE] = sky_seconds_now() - start;
     if (st == SKY_OK) {
-        render_progress(r, SKY_PHASE_WRITE, 1, 1);
+        sky_render_progress(r, SKY_PHASE_WRITE, 1, 1);
     }
     return st;
 }
@@ -230,8 +231,8 @@ static sky_status write_video(render *r)
 /* Rank 0 alone. */
 static sky_status show_and_write(render *r)
 {
-    SKY_TRY(render_observe_frames(r));
-    SKY_TRY(render_enter(r, SKY_PHASE_WRITE, 0));
+    SKY_TRY(sky_render_observe_frames(r));
+    SKY_TRY(sky_render_enter(r, SKY_PHASE_WRITE, 0));
     return write_video(r);
 }
 
@@ -239,9 +240,9 @@ static sky_status run_stages(render *r)
 {
     sky_group *group = r->engine->config.group;
     SKY_TRY(sky_group_agree(group, check_output(r)));
-    SKY_TRY(render_encode_text(r));
-    SKY_TRY(render_denoise(r));
-    SKY_TRY(render_decode(r));
+    SKY_TRY(sky_render_encode_text(r));
+    SKY_TRY(sky_render_denoise(r));
+    SKY_TRY(sky_render_decode(r));
     return sky_group_agree(group, render_is_first(r) ? show_and_write(r) : SKY_OK);
 }
 
@@ -249,11 +250,11 @@ sky_status sky_engine_render(sky_engine *engine, const sky_settings *settings, s
 {
     render r;
     const double start = sky_seconds_now();
-    sky_status st = render_begin(engine, settings, result, &r);
+    sky_status st = sky_render_begin(engine, settings, result, &r);
     if (st == SKY_OK) {
         st = run_stages(&r);
     }
-    render_end(&r);
+    sky_render_end(&r);
     result->seconds_total = sky_seconds_now() - start;
     return st;
 }

@@ -54,8 +54,8 @@ typedef struct render {
 } render;
 
 /* Opens the checkpoint, looks at all that can be refused without reading weights, and deals out the ranks. Collective. */
-sky_status render_begin(sky_engine *engine, const sky_settings *settings, sky_result *result, render *r);
-void render_end(render *r);
+sky_status sky_render_begin(sky_engine *engine, const sky_settings *settings, sky_result *result, render *r);
+void sky_render_end(render *r);
 
 /* Whether this rank computes a branch. */
 static inline bool render_owns_branch(const render *r, int branch)
@@ -86,71 +86,71 @@ static inline size_t render_text_bytes(const render *r)
 typedef sky_status (*render_job)(sky_ctx *ctx, render *r, void *arg);
 
 /* What a job takes from the arena, found by calling it in planning mode. It must not communicate then. Fails alone. */
-sky_status render_peak(render *r, render_job job, void *arg, size_t *bytes);
+sky_status sky_render_peak(render *r, render_job job, void *arg, size_t *bytes);
 
 /* Calls job once to plan and allocates what it needs. Fails alone. */
-sky_status render_plan(render *r, render_job job, void *arg, sky_arena *arena);
+sky_status sky_render_plan(render *r, render_job job, void *arg, sky_arena *arena);
 
-/* Calls job again, for real, in the memory that render_plan() allocated; the caller frees it in any case. */
-sky_status render_run(render *r, render_job job, void *arg, sky_arena *arena);
-void render_free_arena(render *r, sky_arena *arena);
+/* Calls job again, for real, in the memory that sky_render_plan() allocated; the caller frees it in any case. */
+sky_status sky_render_run(render *r, render_job job, void *arg, sky_arena *arena);
+void sky_render_free_arena(render *r, sky_arena *arena);
 
 /*
  * Ends a hold (sky_ctx_hold) around exchanges of a group; st is what came out of them. A failure there was not held back: this
  * rank has left the others half-way, and as they wait in an exchange nobody can tell them. So it becomes COMM, which
  * sky_group_agree() passes by and which ends the process (launch).
  */
-sky_status render_release(render *r, const sky_group *group, sky_status st);
+sky_status sky_render_release(render *r, const sky_group *group, sky_status st);
 
 /*
  * Peaks of the stages' arenas on this rank; the model (text_encoder, transformer, vae) must be there, perhaps with planned
  * weights. traffic: what a step sends (denoise) or the stage (decode). Fail alone.
  */
-sky_status render_peak_encode_text(render *r, int64_t num_ids, size_t *bytes);
-sky_status render_peak_denoise(render *r, size_t *bytes, sky_traffic *traffic);
-sky_status render_peak_decode(render *r, size_t *bytes, sky_traffic *traffic);
+sky_status sky_render_peak_encode_text(render *r, int64_t num_ids, size_t *bytes);
+sky_status sky_render_peak_denoise(render *r, size_t *bytes, sky_traffic *traffic);
+sky_status sky_render_peak_decode(render *r, size_t *bytes, sky_traffic *traffic);
 
 /* ---- showing ---- */
 
 /* Tells the progress callback, if there is one. */
-void render_progress(const render *r, sky_phase phase, uint64_t done, uint64_t total);
+void sky_render_progress(const render *r, sky_phase phase, uint64_t done, uint64_t total);
 
 /* Calls the observers, if there are any. wants_*: whether one looks there at all, which costs a copy to the host. */
-bool render_wants_latents(const render *r);
-bool render_wants_rows(const render *r);
-sky_status render_enter(const render *r, sky_phase phase, int64_t index);
-sky_status render_observe_text(const render *r, int branch);
-sky_status render_observe_latents(const render *r, int step, const float *latents);
-sky_status render_observe_rows(const render *r, const sky_engine_rows *rows);
-sky_status render_observe_velocity(const render *r, int step, int branch, const float *velocity);
-sky_status render_observe_frames(const render *r);
+bool sky_render_wants_latents(const render *r);
+bool sky_render_wants_rows(const render *r);
+sky_status sky_render_enter(const render *r, sky_phase phase, int64_t index);
+sky_status sky_render_observe_text(const render *r, int branch);
+sky_status sky_render_observe_latents(const render *r, int step, const float *latents);
+sky_status sky_render_observe_rows(const render *r, const sky_engine_rows *rows);
+sky_status sky_render_observe_velocity(const render *r, int step, int branch, const float *velocity);
+sky_status sky_render_observe_frames(const render *r);
 
 /* ---- weights ---- */
 
 /* Makes a model of a component's weights: fills in one of render's pointers. */
 typedef sky_status (*render_loader)(render *r, sky_weights *weights);
-sky_status render_create_text_encoder(render *r, sky_weights *weights);
-sky_status render_create_transformer(render *r, sky_weights *weights);
-sky_status render_create_vae(render *r, sky_weights *weights);
+sky_status sky_render_create_text_encoder(render *r, sky_weights *weights);
+sky_status sky_render_create_transformer(render *r, sky_weights *weights);
+sky_status sky_render_create_vae(render *r, sky_weights *weights);
 
 /* Opens a component's store and calls loader, shown and timed as `phase`. *weights may be set on failure too. */
-sky_status render_load(render *r, sky_component component, sky_phase phase, render_loader loader,
-                       sky_weights **weights);
+sky_status sky_render_load(render *r, sky_component component, sky_phase phase, render_loader loader,
+                           sky_weights **weights);
 
 /* ---- stages; all collective ---- */
 
-sky_status render_encode_text(render *r); /* fills text[] */
-sky_status render_denoise(render *r);     /* fills latents; the transformer is loaded */
-sky_status render_decode(render *r);      /* latents to frames */
+sky_status sky_render_encode_text(render *r); /* fills text[] */
+sky_status sky_render_denoise(render *r);     /* fills latents; the transformer is loaded */
+sky_status sky_render_decode(render *r);      /* latents to frames */
 
 /* ---- ranks.c ---- */
 
 /* Whether all ranks were given the same settings and layout. Collective. Errors: USAGE. */
-sky_status render_check_same_settings(render *r);
+sky_status sky_render_check_same_settings(render *r);
 
 /* Chooses the layout and makes its groups. Collective. Errors: USAGE. */
-sky_status render_deal_ranks(render *r);
-void render_free_ranks(render *r);
+sky_status sky_render_deal_ranks(render *r);
+void sky_render_free_ranks(render *r);
 
 double sky_seconds_now(void); /* monotonic */
 

@@ -21,9 +21,9 @@ static sky_status activate(sky_ctx *ctx, sky_activation_kind kind, const sky_ten
 static sky_status embed_text(sky_ctx *ctx, const sky_transformer *m, const sky_tensor *text, const sky_tensor *hidden,
                              const sky_tensor *context)
 {
-    SKY_TRY(transformer_apply(ctx, &m->text_0, text, hidden));
+    SKY_TRY(sky_transformer_apply(ctx, &m->text_0, text, hidden));
     SKY_TRY(activate(ctx, SKY_GELU_TANH, hidden));
-    return transformer_apply(ctx, &m->text_2, hidden, context);
+    return sky_transformer_apply(ctx, &m->text_2, hidden, context);
 }
 
 sky_status sky_transformer_condition(sky_ctx *ctx, const sky_transformer *m, const sky_tensor *text,
@@ -44,17 +44,17 @@ sky_status sky_transformer_condition(sky_ctx *ctx, const sky_transformer *m, con
     SKY_TRY(sky_observe(observer, ctx, "text_embedding", &context));
     transformer_room room = {0};
     transformer_input input;
-    SKY_TRY(transformer_alloc_room(ctx, m, SKY_TEXT_LEN, d->dim, &room));
-    SKY_TRY(transformer_make_input(ctx, m, &room, &context, &input));
+    SKY_TRY(sky_transformer_alloc_room(ctx, m, SKY_TEXT_LEN, d->dim, &room));
+    SKY_TRY(sky_transformer_make_input(ctx, m, &room, &context, &input));
     for (int64_t i = 0; i < d->num_layers; i++) {
         const transformer_block *b = &m->blocks[i];
         sky_tensor k = sky_tensor_rows(&kv->k, i, 1);
         sky_tensor v = sky_tensor_rows(&kv->v, i, 1);
         k = sky_tensor_reshape(&k, 2, rows);
         v = sky_tensor_reshape(&v, 2, rows);
-        SKY_TRY(transformer_apply_block(ctx, m, &b->cross_k, &room, &input, &k));
+        SKY_TRY(sky_transformer_apply_block(ctx, m, &b->cross_k, &room, &input, &k));
         SKY_TRY(sky_rms_norm(ctx, &(sky_rms_norm_args){.y = k, .x = k, .weight = b->cross_norm_k, .eps = d->eps}));
-        SKY_TRY(transformer_apply_block(ctx, m, &b->cross_v, &room, &input, &v));
+        SKY_TRY(sky_transformer_apply_block(ctx, m, &b->cross_v, &room, &input, &v));
     }
     sky_arena_release(ctx->arena, mark);
     return SKY_OK;
@@ -90,14 +90,14 @@ static sky_status embed_time(sky_ctx *ctx, const transformer_pass *p)
     SKY_TRY(sky_ctx_tensor(ctx, &sinusoid, SKY_F32, 2, (int64_t[]){1, m->dims.freq_dim}));
     SKY_TRY(sky_ctx_tensor(ctx, &hidden, SKY_F32, 2, (int64_t[]){1, m->dims.dim}));
     SKY_TRY(upload_sinusoid(ctx, m, p->args->timestep, &sinusoid));
-    SKY_TRY(transformer_apply(ctx, &m->time_0, &sinusoid, &hidden));
+    SKY_TRY(sky_transformer_apply(ctx, &m->time_0, &sinusoid, &hidden));
     SKY_TRY(activate(ctx, SKY_SILU, &hidden));
-    SKY_TRY(transformer_apply(ctx, &m->time_2, &hidden, &p->time));
+    SKY_TRY(sky_transformer_apply(ctx, &m->time_2, &hidden, &p->time));
     SKY_TRY(sky_observe(p->args->observer, ctx, "time_embedding", &p->time));
 
     const sky_tensor flat = sky_tensor_reshape(&p->time6, 2, (int64_t[]){1, NUM_MODULATIONS * m->dims.dim});
     SKY_TRY(sky_activation(ctx, &(sky_activation_args){.y = hidden, .x = p->time, .kind = SKY_SILU}));
-    SKY_TRY(transformer_apply(ctx, &m->time_projection, &hidden, &flat));
+    SKY_TRY(sky_transformer_apply(ctx, &m->time_projection, &hidden, &flat));
     sky_arena_release(ctx->arena, mark);
     return sky_observe(p->args->observer, ctx, "time_projection", &flat);
 }
@@ -110,7 +110,7 @@ static sky_status embed_patches(sky_ctx *ctx, const transformer_pass *p)
                            (int64_t[]){p->tokens.count, 4 * p->model->dims.in_dim}));
     SKY_TRY(
         sky_patchify(ctx, &(sky_patchify_args){.y = patches, .x = p->args->latents, .first_token = p->tokens.first}));
-    SKY_TRY(transformer_apply(ctx, &p->model->patch_embedding, &patches, &p->x_between));
+    SKY_TRY(sky_transformer_apply(ctx, &p->model->patch_embedding, &patches, &p->x_between));
     sky_arena_release(ctx->arena, mark);
     return sky_observe(p->args->observer, ctx, "patch_embedding", &p->x_between);
 }
@@ -143,7 +143,7 @@ static sky_status run_head(sky_ctx *ctx, const transformer_pass *p)
                                                                          .first_row = p->tokens.first,
                                                                          .rows_per_group = p->sequence.num_tokens,
                                                                          .eps = m->dims.eps}));
-    SKY_TRY(transformer_apply(ctx, &m->head, &normed, &mine));
+    SKY_TRY(sky_transformer_apply(ctx, &m->head, &normed, &mine));
     SKY_TRY(sky_sequence_share_rows(ctx, &p->sequence, &mine, &patches));
     SKY_TRY(sky_unpatchify(ctx, &(sky_unpatchify_args){.y = p->args->velocity, .x = patches}));
     sky_arena_release(ctx->arena, mark);
@@ -154,7 +154,7 @@ static sky_status alloc_pass(sky_ctx *ctx, transformer_pass *p)
 {
     const sky_transformer_dims *d = &p->model->dims;
     const sky_dtype compute = p->model->arithmetic.compute;
-    const sky_dtype input = transformer_input_dtype(p->model);
+    const sky_dtype input = sky_transformer_input_dtype(p->model);
     const int64_t rows[] = {p->tokens.count, d->dim};
     sky_tensor *const wide[] = {&p->delta, &p->q, &p->k, &p->v, &p->attended};
     SKY_TRY(sky_ctx_tensor(ctx, &p->time, SKY_F32, 2, (int64_t[]){1, d->dim}));
@@ -172,7 +172,8 @@ static sky_status alloc_pass(sky_ctx *ctx, transformer_pass *p)
     if (input != compute) {
         SKY_TRY(sky_ctx_tensor(ctx, &p->normed, input, 2, rows));
     }
-    return transformer_alloc_room(ctx, p->model, p->tokens.count, d->ffn_dim > d->dim ? d->ffn_dim : d->dim, &p->room);
+    return sky_transformer_alloc_room(ctx, p->model, p->tokens.count, d->ffn_dim > d->dim ? d->ffn_dim : d->dim,
+                                      &p->room);
 }
 
 static int64_t num_tokens_of(const sky_tensor *latents)
@@ -231,7 +232,7 @@ sky_status sky_transformer_forward(sky_ctx *ctx, const sky_transformer *model, c
     SKY_TRY(embed_time(ctx, &p));
     SKY_TRY(embed_patches(ctx, &p));
     for (int64_t i = 0; i < model->dims.num_layers; i++) {
-        SKY_TRY(transformer_run_block(ctx, &p, i));
+        SKY_TRY(sky_transformer_run_block(ctx, &p, i));
     }
     SKY_TRY(run_head(ctx, &p));
     sky_arena_release(ctx->arena, mark);

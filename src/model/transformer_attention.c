@@ -66,18 +66,18 @@ static sky_status make_operands(sky_ctx *ctx, const transformer_pass *p, int64_t
     SKY_TRY(sky_sequence_alloc(ctx, &p->sequence, keys_reach(&p->sequence), &o->k));
     SKY_TRY(sky_sequence_alloc(ctx, &p->sequence, keys_reach(&p->sequence), &o->v));
 
-    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->k, input, &p->k));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->k, input, &p->k));
     SKY_TRY(norm_rotate(ctx, p, &b->norm_k, &p->k, &p->k));
-    SKY_TRY(transformer_see(ctx, p, layer, "k_rope", &p->k));
-    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->v, input, &p->v));
-    SKY_TRY(transformer_see(ctx, p, layer, "v", &p->v));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "k_rope", &p->k));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->v, input, &p->v));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "v", &p->v));
     const sky_operand_parts keys[] = {o->k, o->v};
     SKY_TRY(sky_sequence_gather_begin(ctx, &p->sequence, keys_reach(&p->sequence), keys, 2, &x->keys));
 
-    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->q, input, &p->q));
-    SKY_TRY(transformer_see(ctx, p, layer, "self_attn_q", &p->q));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->q, input, &p->q));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "self_attn_q", &p->q));
     SKY_TRY(norm_rotate(ctx, p, &b->norm_q, &p->q, &p->q));
-    SKY_TRY(transformer_see(ctx, p, layer, "q_rope", &p->q));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "q_rope", &p->q));
     return sky_sequence_gather_begin(ctx, &p->sequence, SKY_REACH_BLOCK, &o->q, 1, &x->queries);
 }
 
@@ -174,17 +174,17 @@ static sky_status make_operands_8bit(sky_ctx *ctx, const transformer_pass *p, in
     SKY_TRY(alloc_statistics(ctx, p, &t));
     SKY_TRY(sky_ctx_tensor(ctx, &rotated, SKY_F32, 2, (int64_t[]){p->tokens.count, p->model->dims.dim}));
 
-    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->k, input, &p->k));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->k, input, &p->k));
     SKY_TRY(norm_rotate(ctx, p, &b->norm_k, &p->k, &rotated));
     SKY_TRY(sky_channel_sums(ctx, &(sky_channel_sums_args){.sums = t.sums, .x = rotated}));
-    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->v, input, &p->v));
-    SKY_TRY(transformer_see(ctx, p, layer, "v", &p->v));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->v, input, &p->v));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "v", &p->v));
     SKY_TRY(sky_channel_amax(ctx, &(sky_channel_amax_args){.amax = t.amax, .x = p->v}));
     const sky_shared_row rows[] = {{t.sums, t.all_sums}, {t.amax, t.all_amax}};
     SKY_TRY(sky_sequence_share_begin(ctx, &p->sequence, rows, 2, &x->keys));
 
-    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->q, input, &p->q));
-    SKY_TRY(transformer_see(ctx, p, layer, "self_attn_q", &p->q));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->q, input, &p->q));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "self_attn_q", &p->q));
 
     SKY_TRY(sky_sequence_gather_end(ctx, &p->sequence, &x->keys));
     SKY_TRY(quantize_keys(ctx, p, &rotated, &t, o));
@@ -329,7 +329,8 @@ static sky_status attend_to_all(sky_ctx *ctx, const transformer_pass *p, const a
     return sky_sequence_scatter(ctx, s, head_dim, &y, &received, &p->attended);
 }
 
-sky_status transformer_attend(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const transformer_input *input)
+sky_status sky_transformer_attend(sky_ctx *ctx, const transformer_pass *p, int64_t layer,
+                                  const transformer_input *input)
 {
     const size_t mark = sky_arena_mark(ctx->arena);
     attention_operands o = {0};

@@ -11,8 +11,8 @@ enum { NAME_BYTES = 64 };
 /* Rows of a block's modulation [6, dim]. */
 enum { SHIFT_ATTN, SCALE_ATTN, GATE_ATTN, SHIFT_FFN, SCALE_FFN, GATE_FFN };
 
-sky_status transformer_see(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const char *what,
-                           const sky_tensor *value)
+sky_status sky_transformer_see(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const char *what,
+                               const sky_tensor *value)
 {
     char name[NAME_BYTES];
     if (layer != 0) {
@@ -22,10 +22,10 @@ sky_status transformer_see(sky_ctx *ctx, const transformer_pass *p, int64_t laye
     return sky_observe(p->args->observer, ctx, name, value);
 }
 
-sky_status transformer_apply_in_pass(sky_ctx *ctx, const transformer_pass *p, const transformer_linear *linear,
-                                     const transformer_input *input, const sky_tensor *y)
+sky_status sky_transformer_apply_in_pass(sky_ctx *ctx, const transformer_pass *p, const transformer_linear *linear,
+                                         const transformer_input *input, const sky_tensor *y)
 {
-    return transformer_apply_block(ctx, p->model, linear, &p->room, input, y);
+    return sky_transformer_apply_block(ctx, p->model, linear, &p->room, input, y);
 }
 
 static sky_status norm_modulate(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *x, int shift, int scale,
@@ -60,12 +60,12 @@ static sky_status self_attention(sky_ctx *ctx, const transformer_pass *p, int64_
     const transformer_block *b = &p->model->blocks[layer];
     transformer_input input;
     SKY_TRY(norm_modulate(ctx, p, &p->x_between, SHIFT_ATTN, SCALE_ATTN, &p->normed));
-    SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &p->normed, &input));
-    SKY_TRY(transformer_attend(ctx, p, layer, &input));
-    SKY_TRY(transformer_see(ctx, p, layer, "attn", &p->attended));
-    SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &p->attended, &input));
-    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->o, &input, &p->delta));
-    SKY_TRY(transformer_see(ctx, p, layer, "self_attn_o", &p->delta));
+    SKY_TRY(sky_transformer_make_input(ctx, p->model, &p->room, &p->normed, &input));
+    SKY_TRY(sky_transformer_attend(ctx, p, layer, &input));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "attn", &p->attended));
+    SKY_TRY(sky_transformer_make_input(ctx, p->model, &p->room, &p->attended, &input));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->o, &input, &p->delta));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "self_attn_o", &p->delta));
     return add_gated(ctx, p, &p->delta, GATE_ATTN);
 }
 
@@ -85,9 +85,9 @@ static sky_status cross_attention(sky_ctx *ctx, const transformer_pass *p, int64
                                                        .weight = b->norm3_weight,
                                                        .bias = b->norm3_bias,
                                                        .eps = p->model->dims.eps}));
-    SKY_TRY(transformer_see(ctx, p, layer, "norm3", &p->normed));
-    SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &p->normed, &input));
-    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->cross_q, &input, &p->q));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "norm3", &p->normed));
+    SKY_TRY(sky_transformer_make_input(ctx, p->model, &p->room, &p->normed, &input));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->cross_q, &input, &p->q));
     SKY_TRY(sky_rms_norm(
         ctx, &(sky_rms_norm_args){.y = p->q, .x = p->q, .weight = b->cross_norm_q, .eps = p->model->dims.eps}));
     SKY_TRY(sky_attention(ctx, &(sky_attention_args){.y = by_heads(p, &p->attended),
@@ -95,16 +95,16 @@ static sky_status cross_attention(sky_ctx *ctx, const transformer_pass *p, int64
                                                      .k = by_heads(p, &k),
                                                      .v = by_heads(p, &v),
                                                      .softmax_scale = 1.0F / sqrtf((float)p->model->dims.head_dim)}));
-    SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &p->attended, &input));
-    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->cross_o, &input, &p->delta));
-    SKY_TRY(transformer_see(ctx, p, layer, "cross_attn_o", &p->delta));
+    SKY_TRY(sky_transformer_make_input(ctx, p->model, &p->room, &p->attended, &input));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->cross_o, &input, &p->delta));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "cross_attn_o", &p->delta));
     return sky_gate_residual(ctx, &(sky_gate_residual_args){.x = p->x, .y = p->delta});
 }
 
 static sky_status feed_forward(sky_ctx *ctx, const transformer_pass *p, int64_t layer)
 {
     const transformer_block *b = &p->model->blocks[layer];
-    const sky_dtype input_dtype = transformer_input_dtype(p->model);
+    const sky_dtype input_dtype = sky_transformer_input_dtype(p->model);
     const int64_t rows[] = {p->tokens.count, p->model->dims.ffn_dim};
     const size_t mark = sky_arena_mark(ctx->arena);
     transformer_input input;
@@ -115,18 +115,18 @@ static sky_status feed_forward(sky_ctx *ctx, const transformer_pass *p, int64_t 
         SKY_TRY(sky_ctx_tensor(ctx, &activated, input_dtype, 2, rows));
     }
     SKY_TRY(norm_modulate(ctx, p, &p->x, SHIFT_FFN, SCALE_FFN, &p->normed));
-    SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &p->normed, &input));
-    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->ffn_0, &input, &hidden));
-    SKY_TRY(transformer_see(ctx, p, layer, "ffn_0", &hidden));
+    SKY_TRY(sky_transformer_make_input(ctx, p->model, &p->room, &p->normed, &input));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->ffn_0, &input, &hidden));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "ffn_0", &hidden));
     SKY_TRY(sky_activation(ctx, &(sky_activation_args){.y = activated, .x = hidden, .kind = SKY_GELU_TANH}));
-    SKY_TRY(transformer_make_input(ctx, p->model, &p->room, &activated, &input));
-    SKY_TRY(transformer_apply_in_pass(ctx, p, &b->ffn_2, &input, &p->delta));
-    SKY_TRY(transformer_see(ctx, p, layer, "ffn_2", &p->delta));
+    SKY_TRY(sky_transformer_make_input(ctx, p->model, &p->room, &activated, &input));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->ffn_2, &input, &p->delta));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "ffn_2", &p->delta));
     sky_arena_release(ctx->arena, mark);
     return add_gated(ctx, p, &p->delta, GATE_FFN);
 }
 
-sky_status transformer_run_block(sky_ctx *ctx, const transformer_pass *p, int64_t layer)
+sky_status sky_transformer_run_block(sky_ctx *ctx, const transformer_pass *p, int64_t layer)
 {
     char name[NAME_BYTES];
     const bool separate = p->x_between.data != p->x.data;

@@ -69,21 +69,23 @@ typedef struct transformer_pass {
 
 /* ---- transformer_linear.c: the linear layers, in any format ---- */
 
-sky_status transformer_apply(sky_ctx *ctx, const transformer_linear *linear, const sky_tensor *x, const sky_tensor *y);
+sky_status sky_transformer_apply(sky_ctx *ctx, const transformer_linear *linear, const sky_tensor *x,
+                                 const sky_tensor *y);
 
 /* Type in which an op hands values to a linear layer of a block: f32 where codes are made of them. */
-sky_dtype transformer_input_dtype(const sky_transformer *m);
+sky_dtype sky_transformer_input_dtype(const sky_transformer *m);
 
-sky_status transformer_alloc_room(sky_ctx *ctx, const sky_transformer *m, int64_t rows, int64_t max_cols,
-                                  transformer_room *room);
+sky_status sky_transformer_alloc_room(sky_ctx *ctx, const sky_transformer *m, int64_t rows, int64_t max_cols,
+                                      transformer_room *room);
 
 /* The input that the layers to come share, in room; stays valid until the next one is made there. */
-sky_status transformer_make_input(sky_ctx *ctx, const sky_transformer *m, const transformer_room *room,
-                                  const sky_tensor *x, transformer_input *out);
+sky_status sky_transformer_make_input(sky_ctx *ctx, const sky_transformer *m, const transformer_room *room,
+                                      const sky_tensor *x, transformer_input *out);
 
 /* A linear layer of a block. */
-sky_status transformer_apply_block(sky_ctx *ctx, const sky_transformer *m, const transformer_linear *linear,
-                                   const transformer_room *room, const transformer_input *input, const sky_tensor *y);
+sky_status sky_transformer_apply_block(sky_ctx *ctx, const sky_transformer *m, const transformer_linear *linear,
+                                       const transformer_room *room, const transformer_input *input,
+                                       const sky_tensor *y);
 
 /* ---- transformer_attention.c ---- */
 
@@ -91,17 +93,18 @@ sky_status transformer_apply_block(sky_ctx *ctx, const sky_transformer *m, const
  * Self-attention of a block over all tokens, on any layout: from the layers' input to p->attended [rows, dim], this rank's
  * tokens, all heads. Uses p->q, p->k, p->v. Collective over p->sequence.
  */
-sky_status transformer_attend(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const transformer_input *input);
+sky_status sky_transformer_attend(sky_ctx *ctx, const transformer_pass *p, int64_t layer,
+                                  const transformer_input *input);
 
 /* ---- transformer_block.c ---- */
 
 /* Shows a value of block 0 only: enough to tell where a mistake is, and cheap. */
-sky_status transformer_see(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const char *what,
-                           const sky_tensor *value);
+sky_status sky_transformer_see(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const char *what,
+                               const sky_tensor *value);
 
-sky_status transformer_apply_in_pass(sky_ctx *ctx, const transformer_pass *p, const transformer_linear *linear,
-                                     const transformer_input *input, const sky_tensor *y);
+sky_status sky_transformer_apply_in_pass(sky_ctx *ctx, const transformer_pass *p, const transformer_linear *linear,
+                                         const transformer_input *input, const sky_tensor *y);
 
-sky_status transformer_run_block(sky_ctx *ctx, const transformer_pass *p, int64_t layer);
+sky_status sky_transformer_run_block(sky_ctx *ctx, const transformer_pass *p, int64_t layer);
 
 #endif

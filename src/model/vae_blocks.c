@@ -36,8 +36,8 @@ static sky_status residual_run(sky_ctx *ctx, const sky_strips *strips, const vae
                                const sky_tensor *x, const sky_tensor *y)
 {
     const bool in_place = !sky_tensor_present(&block->shortcut.weight);
-    const sky_tensor wide_x = vae_extended_shape(strips, x, VAE_BOTH_SIDES);
-    const sky_tensor wide_y = vae_extended_shape(strips, y, VAE_BOTH_SIDES);
+    const sky_tensor wide_x = sky_vae_extended_shape(strips, x, VAE_BOTH_SIDES);
+    const sky_tensor wide_y = sky_vae_extended_shape(strips, y, VAE_BOTH_SIDES);
     sky_tensor out = *y;
     sky_tensor normed, shortcut;
     if (in_place) {
@@ -45,18 +45,18 @@ static sky_status residual_run(sky_ctx *ctx, const sky_strips *strips, const vae
     }
     const size_t mark = sky_arena_mark(ctx->arena);
     SKY_TRY(new_like(ctx, &wide_x, &normed));
-    SKY_TRY(vae_norm_silu(ctx, strips, &block->norm1, x, &normed));
-    SKY_TRY(vae_conv_in_time(ctx, strips, &block->conv1, 1, &past->frames[0], &normed, &out));
+    SKY_TRY(sky_vae_norm_silu(ctx, strips, &block->norm1, x, &normed));
+    SKY_TRY(sky_vae_conv_in_time(ctx, strips, &block->conv1, 1, &past->frames[0], &normed, &out));
     sky_arena_release(ctx->arena, mark);
     SKY_TRY(new_like(ctx, &wide_y, &normed));
-    SKY_TRY(vae_norm_silu(ctx, strips, &block->norm2, &out, &normed));
-    SKY_TRY(vae_conv_in_time(ctx, strips, &block->conv2, 1, &past->frames[1], &normed, &out));
+    SKY_TRY(sky_vae_norm_silu(ctx, strips, &block->norm2, &out, &normed));
+    SKY_TRY(sky_vae_conv_in_time(ctx, strips, &block->conv2, 1, &past->frames[1], &normed, &out));
     sky_arena_release(ctx->arena, mark);
     if (in_place) {
         return sky_add(ctx, &(sky_add_args){.y = *x, .a = out, .b = *x});
     }
     SKY_TRY(new_like(ctx, y, &shortcut));
-    SKY_TRY(vae_conv_point(ctx, &block->shortcut, x, &shortcut));
+    SKY_TRY(sky_vae_conv_point(ctx, &block->shortcut, x, &shortcut));
     return sky_add(ctx, &(sky_add_args){.y = out, .a = out, .b = shortcut});
 }
 
@@ -148,7 +148,7 @@ static sky_status attention_run(sky_ctx *ctx, const sky_strips *strips, const va
 static sky_status upsample_frames(sky_ctx *ctx, const sky_strips *strips, const vae_conv *conv, const sky_tensor *x,
                                   const sky_tensor *y)
 {
-    const vae_halo halo = vae_halo_of(strips, VAE_BOTH_SIDES);
+    const vae_halo halo = sky_vae_halo_of(strips, VAE_BOTH_SIDES);
     const int64_t height = 2 * x->shape[1];
     const int64_t width = 2 * x->shape[2];
     const int64_t seen_height = height - halo.above - halo.below;
@@ -182,7 +182,7 @@ static sky_status upsample_run(sky_ctx *ctx, const sky_strips *strips, const vae
                                bool first, const sky_tensor *x, const sky_tensor *y)
 {
     sky_tensor wide, frames, pairs;
-    SKY_TRY(vae_extend(ctx, strips, x, VAE_BOTH_SIDES, &wide));
+    SKY_TRY(sky_vae_extend(ctx, strips, x, VAE_BOTH_SIDES, &wide));
     if (first || !sky_tensor_present(&block->time.weight)) {
         return upsample_frames(ctx, strips, &block->conv, &wide, y);
     }
@@ -191,7 +191,7 @@ static sky_status upsample_run(sky_ctx *ctx, const sky_strips *strips, const vae
     const size_t mark = sky_arena_mark(ctx->arena);
     const sky_tensor wide_pairs = with_channels(&wide, 2 * shape[3]);
     SKY_TRY(new_like(ctx, &wide_pairs, &pairs));
-    SKY_TRY(vae_conv_in_time(ctx, strips, &block->time, 1, &past->frames[0], &wide, &pairs));
+    SKY_TRY(sky_vae_conv_in_time(ctx, strips, &block->time, 1, &past->frames[0], &wide, &pairs));
     SKY_TRY(sky_interleave_frames(ctx, &(sky_interleave_frames_args){.y = frames, .x = pairs}));
     sky_arena_release(ctx->arena, mark);
     return upsample_frames(ctx, strips, &block->conv, &frames, y);
@@ -212,23 +212,23 @@ static sky_status downsample_run(sky_ctx *ctx, const sky_strips *strips, const v
             sky_ctx_tensor(ctx, &halved, x->dtype, 4, (int64_t[]){x->shape[0], y->shape[1], y->shape[2], y->shape[3]}));
     }
     const size_t mark = sky_arena_mark(ctx->arena);
-    SKY_TRY(vae_extend(ctx, strips, x, VAE_BELOW, &wide));
+    SKY_TRY(sky_vae_extend(ctx, strips, x, VAE_BELOW, &wide));
     SKY_TRY(sky_conv3d(ctx, &(sky_conv3d_args){.y = halved,
                                                .x = wide,
                                                .weight = block->conv.weight,
                                                .bias = block->conv.bias,
                                                .stride_t = 1,
                                                .stride_hw = 2,
-                                               .pad_bottom = 1 - vae_halo_of(strips, VAE_BELOW).below,
+                                               .pad_bottom = 1 - sky_vae_halo_of(strips, VAE_BELOW).below,
                                                .pad_right = 1}));
     sky_arena_release(ctx->arena, mark);
     if (in_time) {
-        return vae_conv_in_time(ctx, strips, &block->time, 2, &past->frames[0], &halved, y);
+        return sky_vae_conv_in_time(ctx, strips, &block->time, 2, &past->frames[0], &halved, y);
     }
-    return sky_tensor_present(&block->time.weight) ? vae_past_push(ctx, &past->frames[0], &halved) : SKY_OK;
+    return sky_tensor_present(&block->time.weight) ? sky_vae_past_push(ctx, &past->frames[0], &halved) : SKY_OK;
 }
 
-sky_tensor vae_layer_output(const vae_layer *layer, bool first, const sky_tensor *x)
+sky_tensor sky_vae_layer_output(const vae_layer *layer, bool first, const sky_tensor *x)
 {
     sky_tensor y = with_channels(x, layer->out_channels);
     if (layer->kind == VAE_UPSAMPLE || layer->kind == VAE_DOWNSAMPLE) {
@@ -241,32 +241,32 @@ sky_tensor vae_layer_output(const vae_layer *layer, bool first, const sky_tensor
     return y;
 }
 
-bool vae_layer_in_place(const vae_layer *layer)
+bool sky_vae_layer_in_place(const vae_layer *layer)
 {
     return layer->kind == VAE_ATTENTION ||
            (layer->kind == VAE_RESIDUAL && !sky_tensor_present(&layer->residual.shortcut.weight));
 }
 
-sky_status vae_layer_past_init(sky_ctx *ctx, const sky_strips *strips, const vae_layer *layer, const sky_tensor *x,
-                               vae_layer_past *past)
+sky_status sky_vae_layer_past_init(sky_ctx *ctx, const sky_strips *strips, const vae_layer *layer, const sky_tensor *x,
+                                   vae_layer_past *past)
 {
     *past = (vae_layer_past){0};
-    const sky_tensor wide = vae_extended_shape(strips, x, VAE_BOTH_SIDES);
+    const sky_tensor wide = sky_vae_extended_shape(strips, x, VAE_BOTH_SIDES);
     if (layer->kind == VAE_RESIDUAL) {
         const sky_tensor inside = with_channels(&wide, layer->out_channels);
-        SKY_TRY(vae_past_init(ctx, 2, &wide, &past->frames[0]));
-        return vae_past_init(ctx, 2, &inside, &past->frames[1]);
+        SKY_TRY(sky_vae_past_init(ctx, 2, &wide, &past->frames[0]));
+        return sky_vae_past_init(ctx, 2, &inside, &past->frames[1]);
     }
     if (layer->kind == VAE_ATTENTION || !sky_tensor_present(&layer->resample.time.weight)) {
         return SKY_OK;
     }
     /* Up, time comes before the change of size; down, behind it. */
-    const sky_tensor input = layer->kind == VAE_UPSAMPLE ? wide : vae_layer_output(layer, true, x);
-    return vae_past_init(ctx, layer->kind == VAE_UPSAMPLE ? 2 : 1, &input, &past->frames[0]);
+    const sky_tensor input = layer->kind == VAE_UPSAMPLE ? wide : sky_vae_layer_output(layer, true, x);
+    return sky_vae_past_init(ctx, layer->kind == VAE_UPSAMPLE ? 2 : 1, &input, &past->frames[0]);
 }
 
-sky_status vae_layer_run(sky_ctx *ctx, const sky_strips *strips, const vae_layer *layer, vae_layer_past *past,
-                         bool first, const sky_tensor *x, const sky_tensor *y)
+sky_status sky_vae_layer_run(sky_ctx *ctx, const sky_strips *strips, const vae_layer *layer, vae_layer_past *past,
+                             bool first, const sky_tensor *x, const sky_tensor *y)
 {
     sky_status st = SKY_OK;
     const size_t mark = sky_arena_mark(ctx->arena);

@@ -56,17 +56,17 @@ typedef struct vae_layer_past {
 } vae_layer_past;
 
 /* What the layer makes of x's shape. */
-sky_tensor vae_layer_output(const vae_layer *layer, bool first, const sky_tensor *x);
+sky_tensor sky_vae_layer_output(const vae_layer *layer, bool first, const sky_tensor *x);
 
 /* Whether the layer changes x itself; its output is then x and takes no memory. */
-bool vae_layer_in_place(const vae_layer *layer);
+bool sky_vae_layer_in_place(const vae_layer *layer);
 
 /* Takes the memory for what is kept from ctx's arena and clears it; x is the shape of any chunk. */
-sky_status vae_layer_past_init(sky_ctx *ctx, const sky_strips *strips, const vae_layer *layer, const sky_tensor *x,
-                               vae_layer_past *past);
+sky_status sky_vae_layer_past_init(sky_ctx *ctx, const sky_strips *strips, const vae_layer *layer, const sky_tensor *x,
+                                   vae_layer_past *past);
 
 /* y is x where the layer works in place. Temporary memory is given back. Collective over the strips. */
-sky_status vae_layer_run(sky_ctx *ctx, const sky_strips *strips, const vae_layer *layer, vae_layer_past *past,
-                         bool first, const sky_tensor *x, const sky_tensor *y);
+sky_status sky_vae_layer_run(sky_ctx *ctx, const sky_strips *strips, const vae_layer *layer, vae_layer_past *past,
+                             bool first, const sky_tensor *x, const sky_tensor *y);
 
 #endif

@@ -8,15 +8,15 @@ static sky_status prepare_latents(sky_ctx *ctx, const sky_vae *vae, const sky_te
     const size_t mark = sky_arena_mark(ctx->arena);
     float std[SKY_VAE_LATENT_CHANNELS]; /* the published code divides by a reciprocal that it has rounded to f32 */
     for (int c = 0; c < SKY_VAE_LATENT_CHANNELS; c++) {
-        std[c] = 1.0F / (1.0F / vae_latent_std[c]);
+        std[c] = 1.0F / (1.0F / sky_vae_latent_std[c]);
     }
     sky_tensor x, scale, shift;
     SKY_TRY(sky_ctx_tensor(ctx, &x, y->dtype, 4, y->shape));
-    SKY_TRY(vae_constants(ctx, std, &scale));
-    SKY_TRY(vae_constants(ctx, vae_latent_mean, &shift));
+    SKY_TRY(sky_vae_constants(ctx, std, &scale));
+    SKY_TRY(sky_vae_constants(ctx, sky_vae_latent_mean, &shift));
     SKY_TRY(
         sky_to_channels_last(ctx, &(sky_to_channels_last_args){.y = x, .x = *latents, .scale = scale, .shift = shift}));
-    SKY_TRY(vae_conv_point(ctx, &vae->conv2, &x, y));
+    SKY_TRY(sky_vae_conv_point(ctx, &vae->conv2, &x, y));
     sky_arena_release(ctx->arena, mark);
     return SKY_OK;
 }
@@ -32,7 +32,7 @@ static sky_status store_chunk(sky_ctx *ctx, const sky_tensor *frames, int64_t fi
     sky_tensor planes;
     SKY_TRY(sky_ctx_tensor(ctx, &planes, SKY_F32, 4, (int64_t[]){shape[3], shape[0], shape[1], shape[2]}));
     SKY_TRY(sky_to_channels_first(ctx, &(sky_to_channels_first_args){.y = planes, .x = *chunk, .clamp = true}));
-    return vae_frames_into(ctx, frames, first, &planes);
+    return sky_vae_frames_into(ctx, frames, first, &planes);
 }
 
 static sky_status decode(sky_ctx *ctx, const sky_vae *vae, const sky_vae_args *args)
@@ -44,25 +44,25 @@ static sky_status decode(sky_ctx *ctx, const sky_vae *vae, const sky_vae_args *a
     SKY_TRY(prepare_latents(ctx, vae, &args->latents, &latents));
 
     vae_net_past past;
-    SKY_TRY(vae_net_begin(ctx, args->strips, &vae->decoder, &latents, &past));
+    SKY_TRY(sky_vae_net_begin(ctx, args->strips, &vae->decoder, &latents, &past));
     int64_t num_frames = 0;
     for (int64_t f = 0; f < num_latent_frames; f++) {
         const size_t mark = sky_arena_mark(ctx->arena);
         const sky_tensor x = sky_tensor_rows(&latents, f, 1);
-        sky_tensor y = vae_net_output(&vae->decoder, past.first, &x);
+        sky_tensor y = sky_vae_net_output(&vae->decoder, past.first, &x);
         SKY_TRY(sky_arena_tensor(ctx->arena, &y));
-        SKY_TRY(vae_net_run(ctx, args->strips, &vae->decoder, &past, &x, &y));
+        SKY_TRY(sky_vae_net_run(ctx, args->strips, &vae->decoder, &past, &x, &y));
         SKY_TRY(store_chunk(ctx, &args->frames, num_frames, &y));
         num_frames += y.shape[0];
         sky_arena_release(ctx->arena, mark);
-        SKY_TRY(vae_report(ctx, args, f + 1));
+        SKY_TRY(sky_vae_report(ctx, args, f + 1));
     }
     return SKY_OK;
 }
 
 sky_status sky_vae_decode(sky_ctx *ctx, const sky_vae *vae, const sky_vae_args *args)
 {
-    SKY_TRY(vae_check(args, true));
+    SKY_TRY(sky_vae_check(args, true));
     const size_t mark = sky_arena_mark(ctx->arena);
     const sky_status st = decode(ctx, vae, args);
     sky_arena_release(ctx->arena, mark);

@@ -9,7 +9,7 @@ static sky_status load_chunk(sky_ctx *ctx, const sky_tensor *frames, int64_t fir
     const int64_t *shape = x->shape;
     sky_tensor planes;
     SKY_TRY(sky_ctx_tensor(ctx, &planes, SKY_F32, 4, (int64_t[]){shape[3], shape[0], shape[1], shape[2]}));
-    SKY_TRY(vae_frames_out_of(ctx, frames, first, &planes));
+    SKY_TRY(sky_vae_frames_out_of(ctx, frames, first, &planes));
     SKY_TRY(sky_to_channels_last(ctx, &(sky_to_channels_last_args){.y = *x, .x = planes}));
     sky_arena_release(ctx->arena, mark);
     return SKY_OK;
@@ -20,7 +20,7 @@ static sky_status take_mean(sky_ctx *ctx, const sky_vae *vae, const sky_tensor *
 {
     sky_tensor both;
     SKY_TRY(sky_ctx_tensor(ctx, &both, y->dtype, 4, y->shape));
-    SKY_TRY(vae_conv_point(ctx, &vae->conv1, y, &both));
+    SKY_TRY(sky_vae_conv_point(ctx, &vae->conv1, y, &both));
     const int64_t num_positions = y->shape[1] * y->shape[2];
     return sky_copy_columns(
         ctx, &(sky_copy_columns_args){
@@ -35,12 +35,12 @@ static sky_status normalise(sky_ctx *ctx, const sky_tensor *mean, const sky_tens
     float factor[SKY_VAE_LATENT_CHANNELS];
     float offset[SKY_VAE_LATENT_CHANNELS];
     for (int c = 0; c < SKY_VAE_LATENT_CHANNELS; c++) {
-        factor[c] = 1.0F / vae_latent_std[c];
-        offset[c] = -vae_latent_mean[c] * factor[c];
+        factor[c] = 1.0F / sky_vae_latent_std[c];
+        offset[c] = -sky_vae_latent_mean[c] * factor[c];
     }
     sky_tensor scale, shift;
-    SKY_TRY(vae_constants(ctx, factor, &scale));
-    SKY_TRY(vae_constants(ctx, offset, &shift));
+    SKY_TRY(sky_vae_constants(ctx, factor, &scale));
+    SKY_TRY(sky_vae_constants(ctx, offset, &shift));
     return sky_to_channels_first(
         ctx, &(sky_to_channels_first_args){.y = *latents, .x = *mean, .scale = scale, .shift = shift});
 }
@@ -57,22 +57,22 @@ static sky_status encode(sky_ctx *ctx, const sky_vae *vae, const sky_vae_args *a
 
     const sky_tensor chunk_shape = {.dtype = vae->compute, .num_dims = 4, .shape = {1, height, width, 3}};
     vae_net_past past;
-    SKY_TRY(vae_net_begin(ctx, args->strips, &vae->encoder, &chunk_shape, &past));
+    SKY_TRY(sky_vae_net_begin(ctx, args->strips, &vae->encoder, &chunk_shape, &past));
     int64_t num_frames = 0;
     for (int64_t f = 0; f < num_latent_frames; f++) {
         const size_t mark = sky_arena_mark(ctx->arena);
         sky_tensor x = chunk_shape;
         x.shape[0] = past.first ? 1 : SKY_VAE_STRIDE_T;
-        sky_tensor y = vae_net_output(&vae->encoder, past.first, &x);
+        sky_tensor y = sky_vae_net_output(&vae->encoder, past.first, &x);
         SKY_TRY(sky_arena_tensor(ctx->arena, &y));
         SKY_TRY(sky_arena_tensor(ctx->arena, &x));
         SKY_TRY(load_chunk(ctx, &args->frames, num_frames, &x));
-        SKY_TRY(vae_net_run(ctx, args->strips, &vae->encoder, &past, &x, &y));
+        SKY_TRY(sky_vae_net_run(ctx, args->strips, &vae->encoder, &past, &x, &y));
         const sky_tensor mean_frame = sky_tensor_rows(&mean, f, 1);
         SKY_TRY(take_mean(ctx, vae, &y, &mean_frame));
         num_frames += x.shape[0];
         sky_arena_release(ctx->arena, mark);
-        SKY_TRY(vae_report(ctx, args, f + 1));
+        SKY_TRY(sky_vae_report(ctx, args, f + 1));
     }
     return normalise(ctx, &mean, &args->latents);
 }
@@ -82,7 +82,7 @@ sky_status sky_vae_encode(sky_ctx *ctx, const sky_vae *vae, const sky_vae_args *
     if (!vae->has_encoder) {
         return sky_fail(SKY_ERR_USAGE, "VAE: frames are to be encoded, but it was loaded without its encoder");
     }
-    SKY_TRY(vae_check(args, false));
+    SKY_TRY(sky_vae_check(args, false));
     const size_t mark = sky_arena_mark(ctx->arena);
     const sky_status st = encode(ctx, vae, args);
     sky_arena_release(ctx->arena, mark);

@@ -5,14 +5,14 @@
 #include <inttypes.h>
 
 /* Published modules/vae.py WanVAE.__init__. */
-const float vae_latent_mean[SKY_VAE_LATENT_CHANNELS] = {-0.7571F, -0.7089F, -0.9113F, 0.1075F,  -0.1745F, 0.9653F,
-                                                        -0.1517F, 1.5508F,  0.4134F,  -0.0715F, 0.5517F,  -0.3632F,
-                                                        -0.1922F, -0.9497F, 0.2503F,  -0.2921F};
-const float vae_latent_std[SKY_VAE_LATENT_CHANNELS] = {2.8184F, 1.4541F, 2.3275F, 2.6558F, 1.2196F, 1.7708F,
-                                                       2.6052F, 2.0743F, 3.2687F, 2.1526F, 2.8652F, 1.5579F,
-                                                       1.6382F, 1.1253F, 2.8251F, 1.9160F};
+const float sky_vae_latent_mean[SKY_VAE_LATENT_CHANNELS] = {-0.7571F, -0.7089F, -0.9113F, 0.1075F,  -0.1745F, 0.9653F,
+                                                            -0.1517F, 1.5508F,  0.4134F,  -0.0715F, 0.5517F,  -0.3632F,
+                                                            -0.1922F, -0.9497F, 0.2503F,  -0.2921F};
+const float sky_vae_latent_std[SKY_VAE_LATENT_CHANNELS] = {2.8184F, 1.4541F, 2.3275F, 2.6558F, 1.2196F, 1.7708F,
+                                                           2.6052F, 2.0743F, 3.2687F, 2.1526F, 2.8652F, 1.5579F,
+                                                           1.6382F, 1.1253F, 2.8251F, 1.9160F};
 
-sky_status vae_constants(sky_ctx *ctx, const float values[SKY_VAE_LATENT_CHANNELS], sky_tensor *out)
+sky_status sky_vae_constants(sky_ctx *ctx, const float values[SKY_VAE_LATENT_CHANNELS], sky_tensor *out)
 {
     SKY_TRY(sky_ctx_tensor(ctx, out, SKY_F32, 1, (int64_t[]){SKY_VAE_LATENT_CHANNELS}));
     return sky_ctx_upload(ctx, out, values);
@@ -26,7 +26,7 @@ static sky_tensor plane(const sky_tensor *t, int64_t c, int64_t first, int64_t c
     return sky_tensor_rows(&frames, first, count);
 }
 
-sky_status vae_frames_out_of(sky_ctx *ctx, const sky_tensor *from, int64_t first, const sky_tensor *to)
+sky_status sky_vae_frames_out_of(sky_ctx *ctx, const sky_tensor *from, int64_t first, const sky_tensor *to)
 {
     const int64_t count = to->shape[1];
     for (int64_t c = 0; c < from->shape[0]; c++) {
@@ -37,7 +37,7 @@ sky_status vae_frames_out_of(sky_ctx *ctx, const sky_tensor *from, int64_t first
     return SKY_OK;
 }
 
-sky_status vae_frames_into(sky_ctx *ctx, const sky_tensor *to, int64_t first, const sky_tensor *from)
+sky_status sky_vae_frames_into(sky_ctx *ctx, const sky_tensor *to, int64_t first, const sky_tensor *from)
 {
     const int64_t count = from->shape[1];
     for (int64_t c = 0; c < to->shape[0]; c++) {
@@ -56,30 +56,30 @@ static sky_tensor conv_output(const vae_conv *conv, const sky_tensor *x)
     return y;
 }
 
-sky_tensor vae_net_output(const vae_net *net, bool first, const sky_tensor *chunk)
+sky_tensor sky_vae_net_output(const vae_net *net, bool first, const sky_tensor *chunk)
 {
     sky_tensor t = conv_output(&net->conv_in, chunk);
     for (int i = 0; i < net->num_layers; i++) {
-        t = vae_layer_output(&net->layers[i], first, &t);
+        t = sky_vae_layer_output(&net->layers[i], first, &t);
     }
     t = conv_output(&net->head, &t);
     t.data = NULL;
     return t;
 }
 
-sky_status vae_net_begin(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, const sky_tensor *chunk,
-                         vae_net_past *past)
+sky_status sky_vae_net_begin(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, const sky_tensor *chunk,
+                             vae_net_past *past)
 {
     past->first = true;
-    sky_tensor wide = vae_extended_shape(strips, chunk, VAE_BOTH_SIDES);
-    SKY_TRY(vae_past_init(ctx, 2, &wide, &past->conv_in));
+    sky_tensor wide = sky_vae_extended_shape(strips, chunk, VAE_BOTH_SIDES);
+    SKY_TRY(sky_vae_past_init(ctx, 2, &wide, &past->conv_in));
     sky_tensor t = conv_output(&net->conv_in, chunk);
     for (int i = 0; i < net->num_layers; i++) {
-        SKY_TRY(vae_layer_past_init(ctx, strips, &net->layers[i], &t, &past->layers[i]));
-        t = vae_layer_output(&net->layers[i], true, &t);
+        SKY_TRY(sky_vae_layer_past_init(ctx, strips, &net->layers[i], &t, &past->layers[i]));
+        t = sky_vae_layer_output(&net->layers[i], true, &t);
     }
-    wide = vae_extended_shape(strips, &t, VAE_BOTH_SIDES);
-    return vae_past_init(ctx, 2, &wide, &past->head);
+    wide = sky_vae_extended_shape(strips, &t, VAE_BOTH_SIDES);
+    return sky_vae_past_init(ctx, 2, &wide, &past->head);
 }
 
 /*
@@ -92,16 +92,16 @@ static sky_status take_outputs(sky_ctx *ctx, const vae_net *net, bool first, con
 {
     outputs[0] = conv_output(&net->conv_in, x);
     for (int i = 0; i < net->num_layers; i++) {
-        outputs[i + 1] = vae_layer_output(&net->layers[i], first, &outputs[i]);
+        outputs[i + 1] = sky_vae_layer_output(&net->layers[i], first, &outputs[i]);
     }
     for (int i = net->num_layers; i >= 0; i--) {
-        if (i == 0 || !vae_layer_in_place(&net->layers[i - 1])) {
+        if (i == 0 || !sky_vae_layer_in_place(&net->layers[i - 1])) {
             SKY_TRY(sky_arena_tensor(ctx->arena, &outputs[i]));
             marks[i] = sky_arena_mark(ctx->arena);
         }
     }
     for (int i = 1; i <= net->num_layers; i++) {
-        if (vae_layer_in_place(&net->layers[i - 1])) {
+        if (sky_vae_layer_in_place(&net->layers[i - 1])) {
             outputs[i] = outputs[i - 1];
         }
     }
@@ -114,8 +114,8 @@ static sky_status run_conv_in(sky_ctx *ctx, const sky_strips *strips, const vae_
 {
     const size_t mark = sky_arena_mark(ctx->arena);
     sky_tensor wide;
-    SKY_TRY(vae_extend(ctx, strips, x, VAE_BOTH_SIDES, &wide));
-    SKY_TRY(vae_conv_in_time(ctx, strips, &net->conv_in, 1, &past->conv_in, &wide, y));
+    SKY_TRY(sky_vae_extend(ctx, strips, x, VAE_BOTH_SIDES, &wide));
+    SKY_TRY(sky_vae_conv_in_time(ctx, strips, &net->conv_in, 1, &past->conv_in, &wide, y));
     sky_arena_release(ctx->arena, mark);
     return SKY_OK;
 }
@@ -125,13 +125,13 @@ static sky_status run_head(sky_ctx *ctx, const sky_strips *strips, const vae_net
                            const sky_tensor *x, const sky_tensor *y)
 {
     sky_tensor wide;
-    SKY_TRY(vae_extended(ctx, strips, x, VAE_BOTH_SIDES, &wide));
-    SKY_TRY(vae_norm_silu(ctx, strips, &net->head_norm, x, &wide));
-    return vae_conv_in_time(ctx, strips, &net->head, 1, &past->head, &wide, y);
+    SKY_TRY(sky_vae_extended(ctx, strips, x, VAE_BOTH_SIDES, &wide));
+    SKY_TRY(sky_vae_norm_silu(ctx, strips, &net->head_norm, x, &wide));
+    return sky_vae_conv_in_time(ctx, strips, &net->head, 1, &past->head, &wide, y);
 }
 
-sky_status vae_net_run(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, vae_net_past *past,
-                       const sky_tensor *x, const sky_tensor *y)
+sky_status sky_vae_net_run(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, vae_net_past *past,
+                           const sky_tensor *x, const sky_tensor *y)
 {
     const size_t begin = sky_arena_mark(ctx->arena);
     sky_tensor outputs[VAE_MAX_LAYERS + 1];
@@ -140,9 +140,9 @@ sky_status vae_net_run(sky_ctx *ctx, const sky_strips *strips, const vae_net *ne
 
     SKY_TRY(run_conv_in(ctx, strips, net, past, x, &outputs[0]));
     for (int i = 0; i < net->num_layers; i++) {
-        SKY_TRY(
-            vae_layer_run(ctx, strips, &net->layers[i], &past->layers[i], past->first, &outputs[i], &outputs[i + 1]));
-        if (!vae_layer_in_place(&net->layers[i])) {
+        SKY_TRY(sky_vae_layer_run(ctx, strips, &net->layers[i], &past->layers[i], past->first, &outputs[i],
+                                  &outputs[i + 1]));
+        if (!sky_vae_layer_in_place(&net->layers[i])) {
             sky_arena_release(ctx->arena, marks[i + 1]);
         }
     }
@@ -152,7 +152,7 @@ sky_status vae_net_run(sky_ctx *ctx, const sky_strips *strips, const vae_net *ne
     return SKY_OK;
 }
 
-sky_status vae_check(const sky_vae_args *args, bool u8_allowed)
+sky_status sky_vae_check(const sky_vae_args *args, bool u8_allowed)
 {
     const sky_tensor *latents = &args->latents;
     const sky_tensor *frames = &args->frames;
@@ -184,7 +184,7 @@ sky_status vae_check(const sky_vae_args *args, bool u8_allowed)
     return SKY_OK;
 }
 
-sky_status vae_report(sky_ctx *ctx, const sky_vae_args *args, int64_t done)
+sky_status sky_vae_report(sky_ctx *ctx, const sky_vae_args *args, int64_t done)
 {
     if (args->progress == NULL || sky_ctx_planning(ctx)) {
         return SKY_OK;

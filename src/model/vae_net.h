@@ -37,35 +37,35 @@ struct sky_vae {
 
 /* Begins a clip whose chunks are [n, H, W, C]: takes the memory for what is kept and clears it. H is of this rank's strip,
  * or of whole frames (strips NULL). */
-sky_status vae_net_begin(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, const sky_tensor *chunk,
-                         vae_net_past *past);
+sky_status sky_vae_net_begin(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, const sky_tensor *chunk,
+                             vae_net_past *past);
 
 /* The shape that a chunk comes out in; no memory behind it. */
-sky_tensor vae_net_output(const vae_net *net, bool first, const sky_tensor *chunk);
+sky_tensor sky_vae_net_output(const vae_net *net, bool first, const sky_tensor *chunk);
 
-/* One chunk, y as vae_net_output says. Temporary memory is given back. Collective over the strips. */
-sky_status vae_net_run(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, vae_net_past *past,
-                       const sky_tensor *x, const sky_tensor *y);
+/* One chunk, y as sky_vae_net_output says. Temporary memory is given back. Collective over the strips. */
+sky_status sky_vae_net_run(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, vae_net_past *past,
+                           const sky_tensor *x, const sky_tensor *y);
 
 /* Mean and standard deviation of the latents per channel. Source: modules/vae.py WanVAE. */
-extern const float vae_latent_mean[SKY_VAE_LATENT_CHANNELS];
-extern const float vae_latent_std[SKY_VAE_LATENT_CHANNELS];
+extern const float sky_vae_latent_mean[SKY_VAE_LATENT_CHANNELS];
+extern const float sky_vae_latent_std[SKY_VAE_LATENT_CHANNELS];
 
 /* A tensor of ctx's arena with these values. */
-sky_status vae_constants(sky_ctx *ctx, const float values[SKY_VAE_LATENT_CHANNELS], sky_tensor *out);
+sky_status sky_vae_constants(sky_ctx *ctx, const float values[SKY_VAE_LATENT_CHANNELS], sky_tensor *out);
 
 /*
  * Planes of an array that lies channels first: copies frames [first, first + count) of from [C, T, H, W] into to
  * [C, count, H, W], and back.
  */
-sky_status vae_frames_out_of(sky_ctx *ctx, const sky_tensor *from, int64_t first, const sky_tensor *to);
-sky_status vae_frames_into(sky_ctx *ctx, const sky_tensor *to, int64_t first, const sky_tensor *from);
+sky_status sky_vae_frames_out_of(sky_ctx *ctx, const sky_tensor *from, int64_t first, const sky_tensor *to);
+sky_status sky_vae_frames_into(sky_ctx *ctx, const sky_tensor *to, int64_t first, const sky_tensor *from);
 
 /* Errors: SHAPE, DTYPE, unless latents [16, F, H, W] f32 and frames [3, 4F-3, 8H, 8W] (u8: [4F-3, 8H, 8W, 3]) agree, and H
  * is the rows of this rank's strip where there are strips. */
-sky_status vae_check(const sky_vae_args *args, bool u8_allowed);
+sky_status sky_vae_check(const sky_vae_args *args, bool u8_allowed);
 
 /* Tells the caller that a chunk is done, having waited for it. */
-sky_status vae_report(sky_ctx *ctx, const sky_vae_args *args, int64_t done);
+sky_status sky_vae_report(sky_ctx *ctx, const sky_vae_args *args, int64_t done);
 
 #endif

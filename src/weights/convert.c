@@ -35,7 +35,7 @@ void sky_convert_report_release(sky_convert_report *report)
     *report = (sky_convert_report){0};
 }
 
-sky_status convert_progress(conversion *c, sky_convert_phase phase, uint64_t bytes)
+sky_status sky_convert_tell(conversion *c, sky_convert_phase phase, uint64_t bytes)
 {
     c->done_bytes += bytes;
     return c->progress != NULL ? c->progress(c->user, phase, c->done_bytes, c->plan.source_bytes) : SKY_OK;
@@ -138,8 +138,8 @@ static void quantize_some_rows(void *arg, int64_t index, int thread)
                            job->codes + first * job->cols, job->scale + first);
 }
 
-sky_status convert_rows(conversion *c, const convert_item *item, int64_t first, int64_t rows, uint8_t *codes,
-                        float *scale)
+sky_status sky_convert_rows(conversion *c, const convert_item *item, int64_t first, int64_t rows, uint8_t *codes,
+                            float *scale)
 {
     const int64_t cols = item->source->shape[1];
     SKY_TRY(sky_quantize_read_rows(c->checkpoint, item->component, item->source, first, rows, c->values));
@@ -161,10 +161,10 @@ static sky_status write_quantized(conversion *c, const convert_item *item, sky_s
     }
     for (int64_t first = 0; first < rows; first += block) {
         const int64_t some = rows - first < block ? rows - first : block;
-        SKY_TRY_GOTO(convert_rows(c, item, first, some, c->pieces, scale));
+        SKY_TRY_GOTO(sky_convert_rows(c, item, first, some, c->pieces, scale));
         SKY_TRY_GOTO(sky_shard_write(writer, index, c->pieces, (size_t)(some * cols)));
         SKY_TRY_GOTO(sky_shard_write(writer, index + 1, scale, (size_t)some * sizeof *scale));
-        SKY_TRY_GOTO(convert_progress(c, SKY_CONVERT_WRITE, (uint64_t)some * row_bytes));
+        SKY_TRY_GOTO(sky_convert_tell(c, SKY_CONVERT_WRITE, (uint64_t)some * row_bytes));
     }
 done:
     free(scale);
@@ -181,7 +181,7 @@ static sky_status write_plain(conversion *c, const convert_item *item, sky_shard
         SKY_TRY(sky_checkpoint_read_part(c->checkpoint, item->component, item->source, first, some, c->pieces,
                                          item->stored));
         SKY_TRY(sky_shard_write(writer, index, c->pieces, (size_t)some * sky_dtype_bytes(item->stored)));
-        SKY_TRY(convert_progress(c, SKY_CONVERT_WRITE, some * from_bytes));
+        SKY_TRY(sky_convert_tell(c, SKY_CONVERT_WRITE, some * from_bytes));
     }
     return SKY_OK;
 }
@@ -342,7 +342,7 @@ static sky_status set_original(conversion *c)
 static sky_status prepare(conversion *c)
 {
     SKY_TRY(check_source(c));
-    SKY_TRY(sky_fail_in(convert_plan_make(c->checkpoint, c->settings, &c->plan, &c->manifest, c->report), "%s",
+    SKY_TRY(sky_fail_in(sky_convert_plan_make(c->checkpoint, c->settings, &c->plan, &c->manifest, c->report), "%s",
                         c->settings->model_path));
     SKY_TRY(set_original(c));
     c->manifest.files = calloc(SKY_MANIFEST_MAX_FILES, sizeof *c->manifest.files);
@@ -382,7 +382,7 @@ static sky_status fill_folder(conversion *c, const char *folder)
     SKY_TRY(sky_manifest_save(folder, UNFINISHED_NAME, &c->manifest));
     if (c->settings->verify) {
         c->done_bytes = 0;
-        SKY_TRY(convert_verify(c, folder, UNFINISHED_NAME));
+        SKY_TRY(sky_convert_verify(c, folder, UNFINISHED_NAME));
     }
     return name_manifest(folder);
 }
@@ -410,7 +410,7 @@ done:
     free(c.values);
     free(c.pieces);
     sky_manifest_release(&c.manifest);
-    convert_plan_release(&c.plan);
+    sky_convert_plan_release(&c.plan);
     sky_checkpoint_destroy(&checkpoint);
     return st;
 }

@@ -3,7 +3,7 @@
  *
  *     convert_plan.c    what becomes of each tensor, and which shard it goes to
  *     convert.c         the folder: shards, other files, manifest
- *     convert_verify.c  reading it back
+ *     sky_convert_verify.c  reading it back
  */
 #ifndef SKY_WEIGHTS_CONVERT_IMPL_H
 #define SKY_WEIGHTS_CONVERT_IMPL_H
@@ -34,9 +34,9 @@ typedef struct convert_plan {
 } convert_plan;
 
 /* Fills plan, and shards and tensors of the manifest, but for places and checksums. Also the report's parts. */
-sky_status convert_plan_make(const sky_checkpoint *checkpoint, const sky_convert_settings *settings, convert_plan *plan,
-                             sky_manifest *manifest, sky_convert_report *report);
-void convert_plan_release(convert_plan *plan);
+sky_status sky_convert_plan_make(const sky_checkpoint *checkpoint, const sky_convert_settings *settings,
+                                 convert_plan *plan, sky_manifest *manifest, sky_convert_report *report);
+void sky_convert_plan_release(convert_plan *plan);
 
 /* The state of a conversion that its steps share. */
 typedef struct conversion {
@@ -54,13 +54,13 @@ typedef struct conversion {
 } conversion;
 
 /* Rows [first, first + rows) of a quantised item: values, and from them codes and scales. */
-sky_status convert_rows(conversion *c, const convert_item *item, int64_t first, int64_t rows, uint8_t *codes,
-                        float *scale);
+sky_status sky_convert_rows(conversion *c, const convert_item *item, int64_t first, int64_t rows, uint8_t *codes,
+                            float *scale);
 
 /* Adds bytes of the original to what is done. */
-sky_status convert_progress(conversion *c, sky_convert_phase phase, uint64_t bytes);
+sky_status sky_convert_tell(conversion *c, sky_convert_phase phase, uint64_t bytes);
 
 /* Opens the folder through its manifest and compares every tensor with the original. */
-sky_status convert_verify(conversion *c, const char *folder, const char *manifest_name);
+sky_status sky_convert_verify(conversion *c, const char *folder, const char *manifest_name);
 
 #endif

@@ -12,7 +12,7 @@
 
 enum { MAX_BLOCKS = 1000 };
 
-void convert_plan_release(convert_plan *plan)
+void sky_convert_plan_release(convert_plan *plan)
 {
     for (int64_t i = 0; i < plan->num_items; i++) {
         free(plan->items[i].name);
@@ -314,8 +314,8 @@ static sky_status plan_shards(convert_plan *plan, int wanted, sky_manifest *m)
     return fill_shards(plan, wanted == 0, m);
 }
 
-sky_status convert_plan_make(const sky_checkpoint *checkpoint, const sky_convert_settings *settings, convert_plan *plan,
-                             sky_manifest *manifest, sky_convert_report *report)
+sky_status sky_convert_plan_make(const sky_checkpoint *checkpoint, const sky_convert_settings *settings,
+                                 convert_plan *plan, sky_manifest *manifest, sky_convert_report *report)
 {
     SKY_TRY(list_items(checkpoint, plan, report));
     SKY_TRY(check_blocks(plan));

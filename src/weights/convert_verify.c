@@ -56,7 +56,7 @@ static sky_status compare_rows(conversion *c, const convert_item *item, const re
                                             (double)back->scale[first + r], cols, error, sums),
                                 "%s: row %" PRId64, item->name, first + r));
         }
-        SKY_TRY(convert_progress(c, SKY_CONVERT_VERIFY, (uint64_t)some * row_bytes));
+        SKY_TRY(sky_convert_tell(c, SKY_CONVERT_VERIFY, (uint64_t)some * row_bytes));
     }
     error->block = item->block;
     error->part = item->part;
@@ -100,7 +100,7 @@ static sky_status verify_plain(conversion *c, const convert_item *item, const sk
         if (memcmp(c->pieces, c->values, (size_t)some * to_bytes) != 0) {
             return sky_fail(SKY_ERR_IO, "%s: came back different", item->name);
         }
-        SKY_TRY(convert_progress(c, SKY_CONVERT_VERIFY, some * from_bytes));
+        SKY_TRY(sky_convert_tell(c, SKY_CONVERT_VERIFY, some * from_bytes));
     }
     return SKY_OK;
 }
@@ -127,7 +127,7 @@ static int by_block_and_part(const void *a, const void *b)
     return x->block != y->block ? (x->block > y->block) - (x->block < y->block) : x->part - y->part;
 }
 
-sky_status convert_verify(conversion *c, const char *folder, const char *manifest_name)
+sky_status sky_convert_verify(conversion *c, const char *folder, const char *manifest_name)
 {
     sky_checkpoint *converted = NULL;
     c->report->errors = calloc((size_t)c->plan.num_items + 1, sizeof *c->report->errors);

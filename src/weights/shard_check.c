@@ -120,11 +120,11 @@ static sky_status check_dataset(hid_t dataset, const sky_manifest_tensor *t)
     const hid_t type = H5Dget_type(dataset);
     const hid_t properties = H5Dget_create_plist(dataset);
     if (type < 0 || properties < 0) {
-        st = shard_h5_fail(SKY_ERR_INPUT, t->name);
+        st = sky_shard_h5_fail(SKY_ERR_INPUT, t->name);
     } else if (H5Pget_layout(properties) != H5D_CONTIGUOUS || H5Pget_external_count(properties) != 0 ||
                H5Pget_nfilters(properties) != 0) {
         st = sky_fail(SKY_ERR_INPUT, "%.200s: want contiguous values in this file without filters", t->name);
-    } else if (H5Tequal(type, shard_file_type(t->dtype)) <= 0) {
+    } else if (H5Tequal(type, sky_shard_file_type(t->dtype)) <= 0) {
         st = differs(t, "type is");
     } else if (!has_shape(dataset, t)) {
         st = differs(t, "shape is");
@@ -157,7 +157,7 @@ static sky_status check_tensor(hid_t group, const sky_manifest_tensor *t)
     SKY_TRY(check_hard_link(group, t->name));
     const hid_t object = H5Oopen(group, t->name, H5P_DEFAULT);
     if (object < 0) {
-        return shard_h5_fail(SKY_ERR_INPUT, t->name);
+        return sky_shard_h5_fail(SKY_ERR_INPUT, t->name);
     }
     const sky_status st = H5Iget_type(object) == H5I_DATASET
                               ? check_dataset(object, t)
@@ -171,7 +171,7 @@ static sky_status check_count(hid_t group, int64_t want)
 {
     H5G_info_t info;
     if (H5Gget_info(group, &info) < 0) {
-        return shard_h5_fail(SKY_ERR_INPUT, "a group");
+        return sky_shard_h5_fail(SKY_ERR_INPUT, "a group");
     }
     return info.nlinks == (hsize_t)want ? SKY_OK
                                         : sky_fail(SKY_ERR_INPUT, "want %" PRId64 " entries in a group, found %" PRIu64,
@@ -194,7 +194,7 @@ static sky_status check_group(hid_t file, sky_component component, const sky_man
     SKY_TRY(check_hard_link(file, name));
     const hid_t group = H5Gopen2(file, name, H5P_DEFAULT);
     if (group < 0) {
-        return shard_h5_fail(SKY_ERR_INPUT, name);
+        return sky_shard_h5_fail(SKY_ERR_INPUT, name);
     }
     SKY_TRY_GOTO(check_count(group, members));
     for (int64_t i = 0; i < count; i++) {
@@ -223,11 +223,11 @@ static sky_status check_with_hdf5(int fd, const sky_manifest_tensor *tensors, in
     sky_status st = SKY_OK;
     /* By descriptor: the very file whose bytes were checked, whatever has been given its name since. */
     snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-    const hid_t access = shard_access();
+    const hid_t access = sky_shard_access();
     const bool had_plugins = H5PLget_loading_state(&plugins) >= 0 && H5PLset_loading_state(0) >= 0;
     const hid_t file = access >= 0 ? H5Fopen(name, H5F_ACC_RDONLY, access) : H5I_INVALID_HID;
     if (file < 0) {
-        st = shard_h5_fail(SKY_ERR_INPUT, "opening the file");
+        st = sky_shard_h5_fail(SKY_ERR_INPUT, "opening the file");
     } else {
         st = check_file(file, tensors, count);
         H5Fclose(file);
@@ -257,8 +257,8 @@ sky_status sky_shard_check(int fd, const char *path, uint64_t len, const sky_man
                         path);
     }
     shard_quiet quiet;
-    shard_quiet_begin(&quiet);
+    sky_shard_quiet_begin(&quiet);
     const sky_status st = check_with_hdf5(fd, tensors, shard->count);
-    shard_quiet_end(&quiet);
+    sky_shard_quiet_end(&quiet);
     return sky_fail_in(st, "%s", path);
 }

@@ -45,19 +45,19 @@ static herr_t keep_reason(hid_t stack, void *user)
     return 0;
 }
 
-void shard_quiet_begin(shard_quiet *quiet)
+void sky_shard_quiet_begin(shard_quiet *quiet)
 {
     *quiet = (shard_quiet){0};
     (void)H5Eget_auto2(H5E_DEFAULT, &quiet->print, &quiet->user);
     (void)H5Eset_auto2(H5E_DEFAULT, keep_reason, quiet);
 }
 
-void shard_quiet_end(const shard_quiet *quiet)
+void sky_shard_quiet_end(const shard_quiet *quiet)
 {
     (void)H5Eset_auto2(H5E_DEFAULT, quiet->print, quiet->user);
 }
 
-sky_status shard_h5_fail(sky_status st, const char *action)
+sky_status sky_shard_h5_fail(sky_status st, const char *action)
 {
     H5E_auto2_t handler = NULL;
     void *user = NULL;
@@ -74,7 +74,7 @@ sky_status shard_h5_fail(sky_status st, const char *action)
     return sky_fail(st, "HDF5: %s: %s", action, text);
 }
 
-hid_t shard_file_type(sky_dtype dtype)
+hid_t sky_shard_file_type(sky_dtype dtype)
 {
     switch (dtype) {
     case SKY_F32:
@@ -89,7 +89,7 @@ hid_t shard_file_type(sky_dtype dtype)
     }
 }
 
-hid_t shard_access(void)
+hid_t sky_shard_access(void)
 {
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     if (access >= 0 &&
@@ -170,9 +170,9 @@ static bool create_dataset(hid_t group, hid_t properties, sky_manifest_tensor *t
         dims[i] = (hsize_t)t->shape[i];
     }
     const hid_t space = t->num_dims == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(t->num_dims, dims, NULL);
-    const hid_t dataset =
-        space >= 0 ? H5Dcreate2(group, t->name, shard_file_type(t->dtype), space, H5P_DEFAULT, properties, H5P_DEFAULT)
-                   : H5I_INVALID_HID;
+    const hid_t dataset = space >= 0 ? H5Dcreate2(group, t->name, sky_shard_file_type(t->dtype), space, H5P_DEFAULT,
+                                                  properties, H5P_DEFAULT)
+                                     : H5I_INVALID_HID;
     if (dataset >= 0) {
         const haddr_t offset = H5Dget_offset(dataset);
         ok = offset != HADDR_UNDEF && put_attributes(dataset, t);
@@ -221,7 +221,7 @@ static bool create_group(sky_shard_writer *w, hid_t properties, sky_component co
 static bool create_file(sky_shard_writer *w, sky_dtype codes)
 {
     bool ok = false;
-    const hid_t access = shard_access();
+    const hid_t access = sky_shard_access();
     const hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     const hid_t properties = dataset_properties();
     if (access >= 0 && creation >= 0 && properties >= 0 &&
@@ -308,11 +308,11 @@ static sky_status lay_out(sky_shard_writer *w, sky_dtype codes)
         return io_fail("cannot create the file");
     }
     SKY_TRY(reserve_roughly(w));
-    shard_quiet_begin(&quiet);
+    sky_shard_quiet_begin(&quiet);
     if (!create_file(w, codes)) {
-        st = shard_h5_fail(SKY_ERR_IO, "creating the file");
+        st = sky_shard_h5_fail(SKY_ERR_IO, "creating the file");
     }
-    shard_quiet_end(&quiet);
+    sky_shard_quiet_end(&quiet);
     SKY_TRY(st);
     return reserve_all(w);
 }
@@ -410,14 +410,14 @@ static sky_status close_file(sky_shard_writer *w)
 {
     shard_quiet quiet;
     sky_status st = SKY_OK;
-    shard_quiet_begin(&quiet);
+    sky_shard_quiet_begin(&quiet);
     /* Closing also cuts what was reserved too much. Where it fails the file is still open, for sky_shard_destroy(). */
     if (put_checksums(w) && H5Fclose(w->file) >= 0) {
         w->file = H5I_INVALID_HID;
     } else {
-        st = shard_h5_fail(SKY_ERR_IO, "completing the file");
+        st = sky_shard_h5_fail(SKY_ERR_IO, "completing the file");
     }
-    shard_quiet_end(&quiet);
+    sky_shard_quiet_end(&quiet);
     return st;
 }
 
@@ -450,14 +450,14 @@ static void abandon_file(hid_t file)
 {
     shard_quiet quiet;
     int *descriptor = NULL;
-    shard_quiet_begin(&quiet);
+    sky_shard_quiet_begin(&quiet);
     int memory = memfd_create("shard", MFD_CLOEXEC);
     if (memory >= 0 && H5Fget_vfd_handle(file, H5P_DEFAULT, (void **)&descriptor) >= 0) {
         (void)dup3(memory, *descriptor, O_CLOEXEC);
     }
     sky_file_close(&memory);
     (void)H5Fclose(file);
-    shard_quiet_end(&quiet);
+    sky_shard_quiet_end(&quiet);
 }
 
 void sky_shard_destroy(sky_shard_writer **writer)

@@ -41,7 +41,7 @@ enum opcode {
 
 static sky_status push_int(pickle_machine *m, int64_t number)
 {
-    return pickle_push(m, (pickle_value){.kind = PICKLE_INT, .number = number});
+    return sky_pickle_push(m, (pickle_value){.kind = PICKLE_INT, .number = number});
 }
 
 /* A two's complement number of `bytes` bytes. */
@@ -49,9 +49,9 @@ static sky_status do_signed(pickle_machine *m, int bytes)
 {
     uint64_t bits = 0;
     if (bytes > 8) {
-        return pickle_refuse(m, "a number of more than 64 bits");
+        return sky_pickle_refuse(m, "a number of more than 64 bits");
     }
-    SKY_TRY(pickle_take_number(m, bytes, &bits));
+    SKY_TRY(sky_pickle_take_number(m, bytes, &bits));
     if (bytes > 0 && bytes < 8 && (bits >> (8 * bytes - 1) & 1) != 0) {
         bits |= ~UINT64_C(0) << (8 * bytes);
     }
@@ -64,26 +64,26 @@ static sky_status do_unicode(pickle_machine *m)
 {
     uint64_t len = 0;
     const unsigned char *text = NULL;
-    SKY_TRY(pickle_take_number(m, 4, &len));
-    SKY_TRY(pickle_take(m, len, &text));
-    return pickle_push(m, (pickle_value){.kind = PICKLE_STRING, .len = (uint32_t)len, .text = (const char *)text});
+    SKY_TRY(sky_pickle_take_number(m, 4, &len));
+    SKY_TRY(sky_pickle_take(m, len, &text));
+    return sky_pickle_push(m, (pickle_value){.kind = PICKLE_STRING, .len = (uint32_t)len, .text = (const char *)text});
 }
 
 static sky_status do_tuple(pickle_machine *m, const pickle_value *items, size_t num_items)
 {
     void *block = NULL;
     if (num_items > 0) {
-        SKY_TRY(pickle_alloc(m, num_items * sizeof *items, &block));
+        SKY_TRY(sky_pickle_alloc(m, num_items * sizeof *items, &block));
         memcpy(block, items, num_items * sizeof *items);
     }
-    return pickle_push(m, (pickle_value){.kind = PICKLE_TUPLE, .len = (uint32_t)num_items, .items = block});
+    return sky_pickle_push(m, (pickle_value){.kind = PICKLE_TUPLE, .len = (uint32_t)num_items, .items = block});
 }
 
 static sky_status do_short_tuple(pickle_machine *m, size_t num_items)
 {
     pickle_value items[3] = {0};
     for (size_t i = num_items; i > 0; i--) {
-        SKY_TRY(pickle_pop(m, &items[i - 1]));
+        SKY_TRY(sky_pickle_pop(m, &items[i - 1]));
     }
     return do_tuple(m, items, num_items);
 }
@@ -91,29 +91,30 @@ static sky_status do_short_tuple(pickle_machine *m, size_t num_items)
 static sky_status do_setitem(pickle_machine *m)
 {
     pickle_value pair[2] = {0};
-    SKY_TRY(pickle_pop(m, &pair[1]));
-    SKY_TRY(pickle_pop(m, &pair[0]));
-    return pickle_set_items(m, pair, 2);
+    SKY_TRY(sky_pickle_pop(m, &pair[1]));
+    SKY_TRY(sky_pickle_pop(m, &pair[0]));
+    return sky_pickle_set_items(m, pair, 2);
 }
 
 static sky_status check_append(const pickle_machine *m)
 {
-    const pickle_value *top = pickle_top(m);
-    return top != NULL && top->kind == PICKLE_LIST ? SKY_OK : pickle_refuse(m, "APPEND on something that is no list");
+    const pickle_value *top = sky_pickle_top(m);
+    return top != NULL && top->kind == PICKLE_LIST ? SKY_OK
+                                                   : sky_pickle_refuse(m, "APPEND on something that is no list");
 }
 
 static sky_status do_put(pickle_machine *m, int index_bytes)
 {
     uint64_t index = 0;
-    SKY_TRY(pickle_take_number(m, index_bytes, &index));
-    return pickle_memo_put(m, index);
+    SKY_TRY(sky_pickle_take_number(m, index_bytes, &index));
+    return sky_pickle_memo_put(m, index);
 }
 
 static sky_status do_get(pickle_machine *m, int index_bytes)
 {
     uint64_t index = 0;
-    SKY_TRY(pickle_take_number(m, index_bytes, &index));
-    return pickle_memo_get(m, index);
+    SKY_TRY(sky_pickle_take_number(m, index_bytes, &index));
+    return sky_pickle_memo_get(m, index);
 }
 
 static sky_status step(pickle_machine *m, unsigned op)
@@ -125,60 +126,60 @@ static sky_status step(pickle_machine *m, unsigned op)
     pickle_value dropped = {0};
     switch (op) {
     case OP_MARK:
-        return pickle_push(m, (pickle_value){.kind = PICKLE_MARK});
+        return sky_pickle_push(m, (pickle_value){.kind = PICKLE_MARK});
     case OP_NONE:
-        return pickle_push(m, (pickle_value){.kind = PICKLE_NONE});
+        return sky_pickle_push(m, (pickle_value){.kind = PICKLE_NONE});
     case OP_NEWTRUE:
     case OP_NEWFALSE:
-        return pickle_push(m, (pickle_value){.kind = PICKLE_BOOL, .number = op == OP_NEWTRUE});
+        return sky_pickle_push(m, (pickle_value){.kind = PICKLE_BOOL, .number = op == OP_NEWTRUE});
     case OP_BINFLOAT:
-        SKY_TRY(pickle_take(m, 8, &bytes));
-        return pickle_push(m, (pickle_value){.kind = PICKLE_FLOAT});
+        SKY_TRY(sky_pickle_take(m, 8, &bytes));
+        return sky_pickle_push(m, (pickle_value){.kind = PICKLE_FLOAT});
     case OP_BININT:
         return do_signed(m, 4);
     case OP_BININT1:
-        SKY_TRY(pickle_take_number(m, 1, &number));
+        SKY_TRY(sky_pickle_take_number(m, 1, &number));
         return push_int(m, (int64_t)number);
     case OP_BININT2:
-        SKY_TRY(pickle_take_number(m, 2, &number));
+        SKY_TRY(sky_pickle_take_number(m, 2, &number));
         return push_int(m, (int64_t)number);
     case OP_LONG1:
-        SKY_TRY(pickle_take_number(m, 1, &number));
+        SKY_TRY(sky_pickle_take_number(m, 1, &number));
         return do_signed(m, (int)number);
     case OP_BINUNICODE:
         return do_unicode(m);
     case OP_EMPTY_TUPLE:
         return do_tuple(m, NULL, 0);
     case OP_TUPLE:
-        SKY_TRY(pickle_pop_to_mark(m, &items, &num_items));
+        SKY_TRY(sky_pickle_pop_to_mark(m, &items, &num_items));
         return do_tuple(m, items, num_items);
     case OP_TUPLE1:
     case OP_TUPLE2:
     case OP_TUPLE3:
         return do_short_tuple(m, op - OP_TUPLE1 + 1);
     case OP_EMPTY_LIST:
-        return pickle_push(m, (pickle_value){.kind = PICKLE_LIST});
+        return sky_pickle_push(m, (pickle_value){.kind = PICKLE_LIST});
     case OP_APPEND:
-        SKY_TRY(pickle_pop(m, &dropped));
+        SKY_TRY(sky_pickle_pop(m, &dropped));
         return check_append(m);
     case OP_APPENDS:
-        SKY_TRY(pickle_pop_to_mark(m, &items, &num_items));
+        SKY_TRY(sky_pickle_pop_to_mark(m, &items, &num_items));
         return check_append(m);
     case OP_EMPTY_DICT:
-        return pickle_push_dict(m, PICKLE_DICT);
+        return sky_pickle_push_dict(m, PICKLE_DICT);
     case OP_SETITEM:
         return do_setitem(m);
     case OP_SETITEMS:
-        SKY_TRY(pickle_pop_to_mark(m, &items, &num_items));
-        return pickle_set_items(m, items, num_items);
+        SKY_TRY(sky_pickle_pop_to_mark(m, &items, &num_items));
+        return sky_pickle_set_items(m, items, num_items);
     case OP_GLOBAL:
-        return pickle_do_global(m);
+        return sky_pickle_do_global(m);
     case OP_REDUCE:
-        return pickle_do_reduce(m);
+        return sky_pickle_do_reduce(m);
     case OP_BUILD:
-        return pickle_do_build(m);
+        return sky_pickle_do_build(m);
     case OP_BINPERSID:
-        return pickle_do_persistent_id(m);
+        return sky_pickle_do_persistent_id(m);
     case OP_BINPUT:
         return do_put(m, 1);
     case OP_LONG_BINPUT:
@@ -196,23 +197,23 @@ static sky_status step(pickle_machine *m, unsigned op)
 static sky_status run(pickle_machine *m, pickle_value *result)
 {
     const unsigned char *op = NULL;
-    SKY_TRY(pickle_take(m, 2, &op));
+    SKY_TRY(sky_pickle_take(m, 2, &op));
     if (op[0] != OP_PROTO || op[1] != 2) {
-        return pickle_refuse(m, "want a pickle of protocol 2, which torch.save() writes");
+        return sky_pickle_refuse(m, "want a pickle of protocol 2, which torch.save() writes");
     }
     for (uint64_t steps = 0;; steps++) {
-        SKY_TRY(pickle_take(m, 1, &op));
+        SKY_TRY(sky_pickle_take(m, 1, &op));
         if (*op == OP_STOP) {
             break;
         }
         if (steps >= MAX_STEPS) {
-            return pickle_refuse(m, "too many steps");
+            return sky_pickle_refuse(m, "too many steps");
         }
         SKY_TRY(step(m, *op));
     }
-    SKY_TRY(pickle_pop(m, result));
+    SKY_TRY(sky_pickle_pop(m, result));
     if (m->stack_len != 0 || m->at != m->len) {
-        return pickle_refuse(m, "it ends with something left over");
+        return sky_pickle_refuse(m, "it ends with something left over");
     }
     return SKY_OK;
 }
@@ -231,16 +232,16 @@ static uint64_t count_tensors(const pickle_dict *d)
 /* The dict of tensors: the value itself, or the one that training scripts wrap it in. */
 static const pickle_dict *find_state_dict(const pickle_value *root)
 {
-    if (!pickle_is_dict(root)) {
+    if (!sky_pickle_is_dict(root)) {
         return NULL;
     }
     if (count_tensors(root->dict) > 0) {
         return root->dict;
     }
     for (const pickle_item *item = root->dict->first; item != NULL; item = item->next) {
-        if ((pickle_text_is(item->key, item->key_len, "state_dict") ||
-             pickle_text_is(item->key, item->key_len, "model")) &&
-            pickle_is_dict(item->value) && count_tensors(item->value->dict) > 0) {
+        if ((sky_pickle_text_is(item->key, item->key_len, "state_dict") ||
+             sky_pickle_text_is(item->key, item->key_len, "model")) &&
+            sky_pickle_is_dict(item->value) && count_tensors(item->value->dict) > 0) {
             return item->value->dict;
         }
     }
@@ -274,6 +275,6 @@ sky_status sky_pickle_read(const unsigned char *data, size_t len, sky_budget *bu
                        SKY_ERR_INPUT,
                        "pickle: it holds no dict of tensors (want what torch.save(model.state_dict(), path) writes)");
     }
-    pickle_machine_release(&m);
+    sky_pickle_machine_release(&m);
     return st;
 }

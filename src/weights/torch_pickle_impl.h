@@ -67,7 +67,7 @@ struct pickle_value {
 };
 
 /* Whether these len bytes, which need no terminator, are the text. */
-bool pickle_text_is(const char *text, size_t len, const char *want);
+bool sky_pickle_text_is(const char *text, size_t len, const char *want);
 
 /* ---- the machine (torch_pickle_machine.c) ---- */
 
@@ -89,57 +89,57 @@ typedef struct pickle_machine {
 } pickle_machine;
 
 /* Frees what the machine has allocated, values too. */
-void pickle_machine_release(pickle_machine *m);
+void sky_pickle_machine_release(pickle_machine *m);
 
 /* INPUT with the place in the pickle and the reason. */
-sky_status pickle_refuse(const pickle_machine *m, const char *why);
+sky_status sky_pickle_refuse(const pickle_machine *m, const char *why);
 
 /* Memory for an object, which lives as long as the machine. Errors: INPUT (budget), NOMEM. */
-sky_status pickle_alloc(pickle_machine *m, size_t bytes, void **out);
+sky_status sky_pickle_alloc(pickle_machine *m, size_t bytes, void **out);
 
 /* Errors: INPUT where the stack is full, or holds no value above its topmost mark; NOMEM. */
-sky_status pickle_push(pickle_machine *m, pickle_value v);
-sky_status pickle_pop(pickle_machine *m, pickle_value *out);
+sky_status sky_pickle_push(pickle_machine *m, pickle_value v);
+sky_status sky_pickle_pop(pickle_machine *m, pickle_value *out);
 
 /*
  * The values above the topmost mark, which is taken off with them; they stay readable until the next push.
  * Errors: INPUT where there is no mark.
  */
-sky_status pickle_pop_to_mark(pickle_machine *m, const pickle_value **items, size_t *num_items);
+sky_status sky_pickle_pop_to_mark(pickle_machine *m, const pickle_value **items, size_t *num_items);
 
 /* The value on top of the stack; NULL where there is none, or a mark. */
-const pickle_value *pickle_top(const pickle_machine *m);
+const pickle_value *sky_pickle_top(const pickle_machine *m);
 
 /* Puts the top of the stack into the memo, or gets a value from there. Errors: INPUT, NOMEM. */
-sky_status pickle_memo_put(pickle_machine *m, uint64_t index);
-sky_status pickle_memo_get(pickle_machine *m, uint64_t index);
+sky_status sky_pickle_memo_put(pickle_machine *m, uint64_t index);
+sky_status sky_pickle_memo_get(pickle_machine *m, uint64_t index);
 
 /* The next `bytes` bytes of the pickle; the next at most 8 of them as a little-endian number; up to the next line end. */
-sky_status pickle_take(pickle_machine *m, uint64_t bytes, const unsigned char **out);
-sky_status pickle_take_number(pickle_machine *m, int bytes, uint64_t *out);
-sky_status pickle_take_line(pickle_machine *m, const char **line, size_t *len);
+sky_status sky_pickle_take(pickle_machine *m, uint64_t bytes, const unsigned char **out);
+sky_status sky_pickle_take_number(pickle_machine *m, int bytes, uint64_t *out);
+sky_status sky_pickle_take_line(pickle_machine *m, const char **line, size_t *len);
 
 /* ---- objects (torch_pickle_objects.c); each refuses with INPUT what a state dict does not need ---- */
 
 /* A dict or an OrderedDict. */
-bool pickle_is_dict(const pickle_value *v);
+bool sky_pickle_is_dict(const pickle_value *v);
 
 /* Pushes an empty dict of this kind. */
-sky_status pickle_push_dict(pickle_machine *m, pickle_kind kind);
+sky_status sky_pickle_push_dict(pickle_machine *m, pickle_kind kind);
 
 /* Sets key, value, key, value, ... in the dict on top of the stack. */
-sky_status pickle_set_items(pickle_machine *m, const pickle_value *items, size_t num_items);
+sky_status sky_pickle_set_items(pickle_machine *m, const pickle_value *items, size_t num_items);
 
 /* GLOBAL: two lines, module and name -> what the table of known names has under them */
-sky_status pickle_do_global(pickle_machine *m);
+sky_status sky_pickle_do_global(pickle_machine *m);
 
 /* BINPERSID: ('storage', class, key, location, length) -> the storage, which the visitor knows by its key */
-sky_status pickle_do_persistent_id(pickle_machine *m);
+sky_status sky_pickle_do_persistent_id(pickle_machine *m);
 
 /* REDUCE: a known function, a tuple of its arguments -> a tensor, an OrderedDict or a size */
-sky_status pickle_do_reduce(pickle_machine *m);
+sky_status sky_pickle_do_reduce(pickle_machine *m);
 
 /* BUILD: an OrderedDict, {"_metadata": OrderedDict(...)} -> the first; the second, its __dict__, is dropped */
-sky_status pickle_do_build(pickle_machine *m);
+sky_status sky_pickle_do_build(pickle_machine *m);
 
 #endif

@@ -15,7 +15,7 @@ struct pickle_chunk {
     alignas(16) pickle_chunk *next;
 };
 
-void pickle_machine_release(pickle_machine *m)
+void sky_pickle_machine_release(pickle_machine *m)
 {
     while (m->chunks != NULL) {
         pickle_chunk *next = m->chunks->next;
@@ -26,12 +26,12 @@ void pickle_machine_release(pickle_machine *m)
     sky_budget_free(m->budget, m->memo);
 }
 
-sky_status pickle_refuse(const pickle_machine *m, const char *why)
+sky_status sky_pickle_refuse(const pickle_machine *m, const char *why)
 {
     return sky_fail(SKY_ERR_INPUT, "pickle: at byte %zu: %s", m->at, why);
 }
 
-sky_status pickle_alloc(pickle_machine *m, size_t bytes, void **out)
+sky_status sky_pickle_alloc(pickle_machine *m, size_t bytes, void **out)
 {
     bytes = (bytes + 15) & ~(size_t)15;
     if (bytes > m->free_bytes) {
@@ -71,10 +71,10 @@ static sky_status grow(pickle_machine *m, pickle_value **values, size_t *capacit
     return SKY_OK;
 }
 
-sky_status pickle_push(pickle_machine *m, pickle_value v)
+sky_status sky_pickle_push(pickle_machine *m, pickle_value v)
 {
     if (m->stack_len == MAX_STACK) {
-        return pickle_refuse(m, "the stack is too deep");
+        return sky_pickle_refuse(m, "the stack is too deep");
     }
     if (m->stack_len == m->stack_capacity) {
         SKY_TRY(grow(m, &m->stack, &m->stack_capacity, m->stack_len + 1, MAX_STACK));
@@ -83,30 +83,30 @@ sky_status pickle_push(pickle_machine *m, pickle_value v)
     return SKY_OK;
 }
 
-const pickle_value *pickle_top(const pickle_machine *m)
+const pickle_value *sky_pickle_top(const pickle_machine *m)
 {
     return m->stack_len > 0 && m->stack[m->stack_len - 1].kind != PICKLE_MARK ? &m->stack[m->stack_len - 1] : NULL;
 }
 
-sky_status pickle_pop(pickle_machine *m, pickle_value *out)
+sky_status sky_pickle_pop(pickle_machine *m, pickle_value *out)
 {
-    const pickle_value *top = pickle_top(m);
+    const pickle_value *top = sky_pickle_top(m);
     if (top == NULL) {
-        return pickle_refuse(m, "the stack has too few values");
+        return sky_pickle_refuse(m, "the stack has too few values");
     }
     *out = *top;
     m->stack_len--;
     return SKY_OK;
 }
 
-sky_status pickle_pop_to_mark(pickle_machine *m, const pickle_value **items, size_t *num_items)
+sky_status sky_pickle_pop_to_mark(pickle_machine *m, const pickle_value **items, size_t *num_items)
 {
     size_t i = m->stack_len;
     while (i > 0 && m->stack[i - 1].kind != PICKLE_MARK) {
         i--;
     }
     if (i == 0) {
-        return pickle_refuse(m, "no mark on the stack");
+        return sky_pickle_refuse(m, "no mark on the stack");
     }
     *items = m->stack + i;
     *num_items = m->stack_len - i;
@@ -114,11 +114,11 @@ sky_status pickle_pop_to_mark(pickle_machine *m, const pickle_value **items, siz
     return SKY_OK;
 }
 
-sky_status pickle_memo_put(pickle_machine *m, uint64_t index)
+sky_status sky_pickle_memo_put(pickle_machine *m, uint64_t index)
 {
-    const pickle_value *top = pickle_top(m);
+    const pickle_value *top = sky_pickle_top(m);
     if (top == NULL || index >= MAX_MEMO) {
-        return pickle_refuse(m, "nothing to put into the memo, or too high a number");
+        return sky_pickle_refuse(m, "nothing to put into the memo, or too high a number");
     }
     if (index >= m->memo_capacity) {
         SKY_TRY(grow(m, &m->memo, &m->memo_capacity, (size_t)index + 1, MAX_MEMO));
@@ -127,38 +127,38 @@ sky_status pickle_memo_put(pickle_machine *m, uint64_t index)
     return SKY_OK;
 }
 
-sky_status pickle_memo_get(pickle_machine *m, uint64_t index)
+sky_status sky_pickle_memo_get(pickle_machine *m, uint64_t index)
 {
     if (index >= m->memo_capacity || m->memo[index].kind == PICKLE_UNSET) {
-        return pickle_refuse(m, "a number of the memo that was never put");
+        return sky_pickle_refuse(m, "a number of the memo that was never put");
     }
-    return pickle_push(m, m->memo[index]);
+    return sky_pickle_push(m, m->memo[index]);
 }
 
-sky_status pickle_take(pickle_machine *m, uint64_t bytes, const unsigned char **out)
+sky_status sky_pickle_take(pickle_machine *m, uint64_t bytes, const unsigned char **out)
 {
     if (bytes > m->len - m->at) {
-        return pickle_refuse(m, "it ends too early");
+        return sky_pickle_refuse(m, "it ends too early");
     }
     *out = m->data + m->at;
     m->at += (size_t)bytes;
     return SKY_OK;
 }
 
-sky_status pickle_take_number(pickle_machine *m, int bytes, uint64_t *out)
+sky_status sky_pickle_take_number(pickle_machine *m, int bytes, uint64_t *out)
 {
     const unsigned char *p = NULL;
-    SKY_TRY(pickle_take(m, (uint64_t)bytes, &p));
+    SKY_TRY(sky_pickle_take(m, (uint64_t)bytes, &p));
     *out = sky_little_endian(p, bytes);
     return SKY_OK;
 }
 
-sky_status pickle_take_line(pickle_machine *m, const char **line, size_t *len)
+sky_status sky_pickle_take_line(pickle_machine *m, const char **line, size_t *len)
 {
     const unsigned char *start = m->data + m->at;
     const unsigned char *end = memchr(start, '\n', m->len - m->at);
     if (end == NULL) {
-        return pickle_refuse(m, "it ends too early");
+        return sky_pickle_refuse(m, "it ends too early");
     }
     *line = (const char *)start;
     *len = (size_t)(end - start);
@@ -166,7 +166,7 @@ sky_status pickle_take_line(pickle_machine *m, const char **line, size_t *len)
     return SKY_OK;
 }
 
-bool pickle_text_is(const char *text, size_t len, const char *want)
+bool sky_pickle_text_is(const char *text, size_t len, const char *want)
 {
     return len == strlen(want) && memcmp(text, want, len) == 0;
 }

@@ -41,18 +41,18 @@ static const pickle_known known_names[] = {
     {"torch", "BoolStorage", KNOWN_STORAGE, SKY_BOOL},
 };
 
-sky_status pickle_do_global(pickle_machine *m)
+sky_status sky_pickle_do_global(pickle_machine *m)
 {
     const char *module = NULL;
     const char *name = NULL;
     size_t module_len = 0;
     size_t name_len = 0;
-    SKY_TRY(pickle_take_line(m, &module, &module_len));
-    SKY_TRY(pickle_take_line(m, &name, &name_len));
+    SKY_TRY(sky_pickle_take_line(m, &module, &module_len));
+    SKY_TRY(sky_pickle_take_line(m, &name, &name_len));
     for (size_t i = 0; i < sizeof known_names / sizeof known_names[0]; i++) {
-        if (pickle_text_is(module, module_len, known_names[i].module) &&
-            pickle_text_is(name, name_len, known_names[i].name)) {
-            return pickle_push(m, (pickle_value){.kind = PICKLE_GLOBAL, .known = &known_names[i]});
+        if (sky_pickle_text_is(module, module_len, known_names[i].module) &&
+            sky_pickle_text_is(name, name_len, known_names[i].name)) {
+            return sky_pickle_push(m, (pickle_value){.kind = PICKLE_GLOBAL, .known = &known_names[i]});
         }
     }
     if (module_len <= 100 && name_len <= 100 && sky_check_name("global", module, module_len) == SKY_OK &&
@@ -63,28 +63,28 @@ sky_status pickle_do_global(pickle_machine *m)
             "torch.save(model.state_dict(), path))",
             m->at, (int)module_len, module, (int)name_len, name);
     }
-    return pickle_refuse(m, "it wants something that is not needed for weights");
+    return sky_pickle_refuse(m, "it wants something that is not needed for weights");
 }
 
 /* ---- storages and tensors ---- */
 
-sky_status pickle_do_persistent_id(pickle_machine *m)
+sky_status sky_pickle_do_persistent_id(pickle_machine *m)
 {
     pickle_value id = {0};
-    SKY_TRY(pickle_pop(m, &id));
+    SKY_TRY(sky_pickle_pop(m, &id));
     const pickle_value *part = id.kind == PICKLE_TUPLE ? id.items : NULL;
     if (part == NULL || id.len != 5 || part[0].kind != PICKLE_STRING ||
-        !pickle_text_is(part[0].text, part[0].len, "storage") || part[1].kind != PICKLE_GLOBAL ||
+        !sky_pickle_text_is(part[0].text, part[0].len, "storage") || part[1].kind != PICKLE_GLOBAL ||
         part[1].known->kind != KNOWN_STORAGE || part[2].kind != PICKLE_STRING || part[3].kind != PICKLE_STRING ||
         part[4].kind != PICKLE_INT || part[4].number < 0) {
-        return pickle_refuse(m, "want a persistent id ('storage', class, key, location, length)");
+        return sky_pickle_refuse(m, "want a persistent id ('storage', class, key, location, length)");
     }
     void *block = NULL;
-    SKY_TRY(pickle_alloc(m, sizeof(pickle_storage), &block));
+    SKY_TRY(sky_pickle_alloc(m, sizeof(pickle_storage), &block));
     pickle_storage *s = block;
     *s = (pickle_storage){.numel = (uint64_t)part[4].number, .dtype = part[1].known->dtype};
     SKY_TRY(m->visitor->storage(m->visitor->user, part[2].text, part[2].len, s->dtype, s->numel, &s->index));
-    return pickle_push(m, (pickle_value){.kind = PICKLE_STORAGE, .storage = s});
+    return sky_pickle_push(m, (pickle_value){.kind = PICKLE_STORAGE, .storage = s});
 }
 
 /* (storage, offset, size, stride, ...) -> a tensor whose elements are known to lie in the storage, without gaps */
@@ -94,13 +94,13 @@ static sky_status rebuild_tensor(pickle_machine *m, const pickle_value *args)
     const pickle_value *stride = &args[3];
     if (args[0].kind != PICKLE_STORAGE || args[1].kind != PICKLE_INT || args[1].number < 0 ||
         size->kind != PICKLE_TUPLE || stride->kind != PICKLE_TUPLE || size->len != stride->len) {
-        return pickle_refuse(m, "a tensor's storage, offset, size or stride is wrong");
+        return sky_pickle_refuse(m, "a tensor's storage, offset, size or stride is wrong");
     }
     if (size->len > SKY_MAX_DIMS) {
-        return pickle_refuse(m, "a tensor has too many dimensions");
+        return sky_pickle_refuse(m, "a tensor has too many dimensions");
     }
     void *block = NULL;
-    SKY_TRY(pickle_alloc(m, sizeof(sky_pickle_tensor), &block));
+    SKY_TRY(sky_pickle_alloc(m, sizeof(sky_pickle_tensor), &block));
     sky_pickle_tensor *t = block;
     *t = (sky_pickle_tensor){.storage = args[0].storage->index,
                              .dtype = args[0].storage->dtype,
@@ -108,39 +108,39 @@ static sky_status rebuild_tensor(pickle_machine *m, const pickle_value *args)
                              .first = (uint64_t)args[1].number};
     for (int d = 0; d < t->num_dims; d++) {
         if (size->items[d].kind != PICKLE_INT || stride->items[d].kind != PICKLE_INT) {
-            return pickle_refuse(m, "a tensor's size or stride is no number");
+            return sky_pickle_refuse(m, "a tensor's size or stride is no number");
         }
         t->shape[d] = size->items[d].number;
     }
     uint64_t end = 0;
     if (!sky_shape_count(t->num_dims, t->shape, &t->count) || !sky_checked_add(t->first, t->count, &end)) {
-        return pickle_refuse(m, "a tensor's size is negative or too large");
+        return sky_pickle_refuse(m, "a tensor's size is negative or too large");
     }
     int64_t want = 1;
     for (int d = t->num_dims - 1; d >= 0 && t->count > 0; d--) {
         if (t->shape[d] != 1 && stride->items[d].number != want) {
-            return pickle_refuse(m, "a tensor that is not contiguous (save it with .contiguous())");
+            return sky_pickle_refuse(m, "a tensor that is not contiguous (save it with .contiguous())");
         }
         want *= t->shape[d]; /* at most count */
     }
     if (end > args[0].storage->numel) {
-        return pickle_refuse(m, "a tensor reaches beyond its storage");
+        return sky_pickle_refuse(m, "a tensor reaches beyond its storage");
     }
-    return pickle_push(m, (pickle_value){.kind = PICKLE_TENSOR, .tensor = t});
+    return sky_pickle_push(m, (pickle_value){.kind = PICKLE_TENSOR, .tensor = t});
 }
 
 /* ---- dicts ---- */
 
-sky_status pickle_push_dict(pickle_machine *m, pickle_kind kind)
+sky_status sky_pickle_push_dict(pickle_machine *m, pickle_kind kind)
 {
     void *block = NULL;
-    SKY_TRY(pickle_alloc(m, sizeof(pickle_dict), &block));
+    SKY_TRY(sky_pickle_alloc(m, sizeof(pickle_dict), &block));
     pickle_dict *d = block;
     *d = (pickle_dict){0};
-    return pickle_push(m, (pickle_value){.kind = kind, .dict = d});
+    return sky_pickle_push(m, (pickle_value){.kind = kind, .dict = d});
 }
 
-bool pickle_is_dict(const pickle_value *v)
+bool sky_pickle_is_dict(const pickle_value *v)
 {
     return v->kind == PICKLE_DICT || v->kind == PICKLE_ORDERED_DICT;
 }
@@ -148,14 +148,14 @@ bool pickle_is_dict(const pickle_value *v)
 static sky_status set_item(pickle_machine *m, pickle_dict *d, const pickle_value *key, const pickle_value *item)
 {
     if (key->kind != PICKLE_STRING && key->kind != PICKLE_INT) {
-        return pickle_refuse(m, "a key that is neither a string nor a number");
+        return sky_pickle_refuse(m, "a key that is neither a string nor a number");
     }
     d->num_items++;
-    if (key->kind != PICKLE_STRING || (item->kind != PICKLE_TENSOR && !pickle_is_dict(item))) {
+    if (key->kind != PICKLE_STRING || (item->kind != PICKLE_TENSOR && !sky_pickle_is_dict(item))) {
         return SKY_OK;
     }
     void *block = NULL;
-    SKY_TRY(pickle_alloc(m, sizeof(pickle_item) + sizeof(pickle_value), &block));
+    SKY_TRY(sky_pickle_alloc(m, sizeof(pickle_item) + sizeof(pickle_value), &block));
     pickle_item *entry = block;
     pickle_value *copy = (pickle_value *)(entry + 1);
     *copy = *item;
@@ -165,14 +165,14 @@ static sky_status set_item(pickle_machine *m, pickle_dict *d, const pickle_value
     return SKY_OK;
 }
 
-sky_status pickle_set_items(pickle_machine *m, const pickle_value *items, size_t num_items)
+sky_status sky_pickle_set_items(pickle_machine *m, const pickle_value *items, size_t num_items)
 {
-    const pickle_value *target = pickle_top(m);
-    if (target == NULL || !pickle_is_dict(target)) {
-        return pickle_refuse(m, "SETITEM on something that is no dict");
+    const pickle_value *target = sky_pickle_top(m);
+    if (target == NULL || !sky_pickle_is_dict(target)) {
+        return sky_pickle_refuse(m, "SETITEM on something that is no dict");
     }
     if (num_items % 2 != 0) {
-        return pickle_refuse(m, "a key without a value");
+        return sky_pickle_refuse(m, "a key without a value");
     }
     for (size_t i = 0; i < num_items; i += 2) {
         SKY_TRY(set_item(m, target->dict, &items[i], &items[i + 1]));
@@ -180,29 +180,29 @@ sky_status pickle_set_items(pickle_machine *m, const pickle_value *items, size_t
     return SKY_OK;
 }
 
-sky_status pickle_do_build(pickle_machine *m)
+sky_status sky_pickle_do_build(pickle_machine *m)
 {
     pickle_value state = {0};
-    SKY_TRY(pickle_pop(m, &state));
-    const pickle_value *target = pickle_top(m);
+    SKY_TRY(sky_pickle_pop(m, &state));
+    const pickle_value *target = sky_pickle_top(m);
     const pickle_item *item = state.kind == PICKLE_DICT ? state.dict->first : NULL;
     if (target == NULL || target->kind != PICKLE_ORDERED_DICT || item == NULL || state.dict->num_items != 1 ||
-        !pickle_text_is(item->key, item->key_len, "_metadata") || !pickle_is_dict(item->value)) {
-        return pickle_refuse(m, "BUILD of something other than an OrderedDict's _metadata");
+        !sky_pickle_text_is(item->key, item->key_len, "_metadata") || !sky_pickle_is_dict(item->value)) {
+        return sky_pickle_refuse(m, "BUILD of something other than an OrderedDict's _metadata");
     }
     return SKY_OK;
 }
 
 /* ---- calls ---- */
 
-sky_status pickle_do_reduce(pickle_machine *m)
+sky_status sky_pickle_do_reduce(pickle_machine *m)
 {
     pickle_value args = {0};
     pickle_value function = {0};
-    SKY_TRY(pickle_pop(m, &args));
-    SKY_TRY(pickle_pop(m, &function));
+    SKY_TRY(sky_pickle_pop(m, &args));
+    SKY_TRY(sky_pickle_pop(m, &function));
     if (function.kind != PICKLE_GLOBAL || args.kind != PICKLE_TUPLE) {
-        return pickle_refuse(m, "REDUCE of something that is no function of the table");
+        return sky_pickle_refuse(m, "REDUCE of something that is no function of the table");
     }
     const pickle_value *arg = args.items;
     switch (function.known->kind) {
@@ -212,29 +212,29 @@ sky_status pickle_do_reduce(pickle_machine *m)
         }
         break;
     case KNOWN_REBUILD_TENSOR_V2:
-        if ((args.len == 6 || (args.len == 7 && (pickle_is_dict(&arg[6]) || arg[6].kind == PICKLE_NONE))) &&
-            arg[4].kind == PICKLE_BOOL && pickle_is_dict(&arg[5]) && arg[5].dict->num_items == 0) {
+        if ((args.len == 6 || (args.len == 7 && (sky_pickle_is_dict(&arg[6]) || arg[6].kind == PICKLE_NONE))) &&
+            arg[4].kind == PICKLE_BOOL && sky_pickle_is_dict(&arg[5]) && arg[5].dict->num_items == 0) {
             return rebuild_tensor(m, arg);
         }
         break;
     case KNOWN_REBUILD_PARAMETER:
-        if (args.len == 3 && arg[0].kind == PICKLE_TENSOR && arg[1].kind == PICKLE_BOOL && pickle_is_dict(&arg[2]) &&
-            arg[2].dict->num_items == 0) {
-            return pickle_push(m, arg[0]);
+        if (args.len == 3 && arg[0].kind == PICKLE_TENSOR && arg[1].kind == PICKLE_BOOL &&
+            sky_pickle_is_dict(&arg[2]) && arg[2].dict->num_items == 0) {
+            return sky_pickle_push(m, arg[0]);
         }
         break;
     case KNOWN_ORDERED_DICT:
         if (args.len == 0) {
-            return pickle_push_dict(m, PICKLE_ORDERED_DICT);
+            return sky_pickle_push_dict(m, PICKLE_ORDERED_DICT);
         }
         break;
     case KNOWN_SIZE:
         if (args.len == 1 && arg[0].kind == PICKLE_TUPLE) {
-            return pickle_push(m, arg[0]);
+            return sky_pickle_push(m, arg[0]);
         }
         break;
     case KNOWN_STORAGE:
         break;
     }
-    return pickle_refuse(m, "REDUCE with arguments that do not fit");
+    return sky_pickle_refuse(m, "REDUCE with arguments that do not fit");
 }
