@@ -10,10 +10,10 @@
  * over the same prompts, with the standard error of their mean. --only's and --videos' names are a variant's or its start.
  */
 #include "engine/engine.h"
-#include "model/text_clean.h"
-#include "model/tokenizer.h"
 #include "ops/cpu/cpu.h"
 #include "precision_emulate.h"
+#include "text/text_clean.h"
+#include "text/tokenizer.h"
 #include "weights/quantize.h"
 
 #include <jansson.h>

@@ -8,14 +8,14 @@
 #include "engine/plan.h"
 #include "fault.h"
 #include "media/video.h"
-#include "model/text_clean.h"
 #include "model/text_encoder.h"
-#include "model/tokenizer.h"
 #include "options.h"
 #include "print_plan.h"
 #include "report.h"
 #include "skyreels.h"
 #include "terminal.h"
+#include "text/text_clean.h"
+#include "text/tokenizer.h"
 #include "weights/checkpoint.h"
 
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 /* Prompts to the text encoder's output, on the host: by rank 0, which alone holds the encoder, for all ranks. */
 #include "engine/render.h"
-#include "model/text_clean.h"
+#include "text/text_clean.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

@@ -9,9 +9,9 @@
 
 #include "engine/engine.h"
 #include "model/text_encoder.h"
-#include "model/tokenizer.h"
 #include "model/transformer.h"
 #include "model/vae.h"
+#include "text/tokenizer.h"
 
 /* The two passes of classifier-free guidance. */
 enum { BRANCH_COND, BRANCH_UNCOND, NUM_BRANCHES };

@@ -1,6 +1,6 @@
 #include "engine/settings.h"
 
-#include "model/text_clean.h"
+#include "text/text_clean.h"
 
 #include <inttypes.h>
 #include <math.h>

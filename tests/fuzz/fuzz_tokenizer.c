@@ -5,8 +5,8 @@
  * so that mutations reach it without a length to get right.
  */
 #include "fuzz.h"
-#include "model/charsmap.h"
-#include "model/tokenizer_impl.h"
+#include "text/charsmap.h"
+#include "text/tokenizer_impl.h"
 
 static const char text[] = "aAb \xc3\x84 ab<unk>  A\xcc\x81</s> \xe2\x96\x81x \xef\xbc\xa1\xf0\x9f\x9a\x80\r\n<0x41>";
 

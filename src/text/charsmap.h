@@ -1,15 +1,15 @@
 /*
- * model/charsmap.h - SentencePiece's precompiled character map: a Darts double array and a pool of replacements
+ * text/charsmap.h - SentencePiece's precompiled character map: a Darts double array and a pool of replacements
  *
  * Layout: u32 size of the array in bytes, the array's units (u32 each), the pool of NUL-terminated UTF-8 strings, all
  * little endian. A unit is bit 31 leaf, bits 10 to 30 offset, bit 9 offset times 256, bit 8 a leaf hangs below, bits 0 to
  * 7 label; a leaf holds an offset into the pool. All of it is hostile: every leaf is checked when the map is opened, every
  * step of a walk when it is taken.
  */
-#ifndef SKY_MODEL_CHARSMAP_H
-#define SKY_MODEL_CHARSMAP_H
+#ifndef SKY_TEXT_CHARSMAP_H
+#define SKY_TEXT_CHARSMAP_H
 
-#include "model/text_buffer.h"
+#include "text/text_buffer.h"
 
 typedef struct sky_charsmap {
     uint32_t *units; /* owned */

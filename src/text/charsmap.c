@@ -1,4 +1,4 @@
-#include "model/charsmap.h"
+#include "text/charsmap.h"
 
 #include <stdlib.h>
 #include <string.h>

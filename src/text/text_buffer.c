@@ -1,4 +1,4 @@
-#include "model/text_buffer.h"
+#include "text/text_buffer.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,15 +1,15 @@
 /*
- * model/spiece.h - reads a SentencePiece model file (protobuf ModelProto)
+ * text/spiece.h - reads a SentencePiece model file (protobuf ModelProto)
  *
  *     1 repeated SentencePiece { 1 piece, 2 float score, 3 type }   2 TrainerSpec { 3 model_type }
  *     3 NormalizerSpec { 2 precompiled_charsmap }
  *
  * Other fields are skipped. The file is hostile: every length is checked against what is left of it.
  */
-#ifndef SKY_MODEL_SPIECE_H
-#define SKY_MODEL_SPIECE_H
+#ifndef SKY_TEXT_SPIECE_H
+#define SKY_TEXT_SPIECE_H
 
-#include "model/trie.h"
+#include "text/trie.h"
 
 enum {
     SKY_PIECE_NORMAL = 1,

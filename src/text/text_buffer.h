@@ -1,11 +1,11 @@
 /*
- * model/text_buffer.h - growing strings of bytes and of code points, UTF-8, and what Unicode says of a character
+ * text/text_buffer.h - growing strings of bytes and of code points, UTF-8, and what Unicode says of a character
  *
  * Both buffers start zeroed and are freed by sky_text_free / sky_codepoints_free (also after a failure). They refuse to
  * grow beyond SKY_TEXT_MAX_BYTES or SKY_TEXT_MAX_CODEPOINTS, so that no replacement table can blow a prompt up.
  */
-#ifndef SKY_MODEL_TEXT_BUFFER_H
-#define SKY_MODEL_TEXT_BUFFER_H
+#ifndef SKY_TEXT_TEXT_BUFFER_H
+#define SKY_TEXT_TEXT_BUFFER_H
 
 #include "base/status.h"
 

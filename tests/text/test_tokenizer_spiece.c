@@ -1,6 +1,6 @@
 /* spiece.model files made here: what a small one means, and what a bad one is refused for. */
-#include "model/tokenizer_files.h"
 #include "support/test.h"
+#include "text/tokenizer_files.h"
 
 #include <math.h>
 #include <stdio.h>

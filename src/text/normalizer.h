@@ -1,13 +1,13 @@
 /*
- * model/normalizer.h - what happens to text between the added tokens before it is cut into pieces
+ * text/normalizer.h - what happens to text between the added tokens before it is cut into pieces
  *
  * A list of steps, as the "normalizer" of a tokenizer.json names them, sequences flattened.
  */
-#ifndef SKY_MODEL_NORMALIZER_H
-#define SKY_MODEL_NORMALIZER_H
+#ifndef SKY_TEXT_NORMALIZER_H
+#define SKY_TEXT_NORMALIZER_H
 
 #include "base/json.h"
-#include "model/charsmap.h"
+#include "text/charsmap.h"
 
 enum {
     SKY_NORMALIZER_MAX_STEPS = 16,

@@ -1,10 +1,10 @@
 /*
- * model/text_clean.h - what the published code does to a prompt before it is tokenised
+ * text/text_clean.h - what the published code does to a prompt before it is tokenised
  *
  * ftfy.fix_text (what of it matters for prompts), HTML unescaping twice, white space collapsed, stripped.
  */
-#ifndef SKY_MODEL_TEXT_CLEAN_H
-#define SKY_MODEL_TEXT_CLEAN_H
+#ifndef SKY_TEXT_TEXT_CLEAN_H
+#define SKY_TEXT_TEXT_CLEAN_H
 
 #include "base/status.h"
 

@@ -1,6 +1,6 @@
 /* tokenizer.json files made here: what each part means, and what is refused. */
-#include "model/tokenizer_files.h"
 #include "support/test.h"
+#include "text/tokenizer_files.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "model/trie.h"
+#include "text/trie.h"
 
 #include <stdlib.h>
 #include <string.h>

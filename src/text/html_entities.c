@@ -1,4 +1,4 @@
-#include "model/html_entities.h"
+#include "text/html_entities.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,7 @@ typedef struct html_entity {
     const char *text; /* UTF-8 */
 } html_entity;
 
-#include "model/html_entities.inc"
+#include "text/html_entities.inc"
 
 enum {
     MAX_NAME_LEN = 32,      /* of html.unescape's pattern, the semicolon not counted */

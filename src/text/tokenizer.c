@@ -1,8 +1,8 @@
-#include "model/tokenizer.h"
+#include "text/tokenizer.h"
 
 #include "base/file.h"
-#include "model/spiece.h"
-#include "model/tokenizer_impl.h"
+#include "text/spiece.h"
+#include "text/tokenizer_impl.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,11 +1,11 @@
 /*
- * model/tokenizer_impl.h - what a tokenizer is made of; for its own files and their tests and fuzzers
+ * text/tokenizer_impl.h - what a tokenizer is made of; for its own files and their tests and fuzzers
  */
-#ifndef SKY_MODEL_TOKENIZER_IMPL_H
-#define SKY_MODEL_TOKENIZER_IMPL_H
+#ifndef SKY_TEXT_TOKENIZER_IMPL_H
+#define SKY_TEXT_TOKENIZER_IMPL_H
 
-#include "model/added_tokens.h"
-#include "model/tokenizer.h"
+#include "text/added_tokens.h"
+#include "text/tokenizer.h"
 
 enum { SKY_TEMPLATE_MAX_IDS = 16 };
 

@@ -1,15 +1,15 @@
 /*
- * model/unigram.h - the unigram model: the most probable way to cut a text into pieces of a vocabulary
+ * text/unigram.h - the unigram model: the most probable way to cut a text into pieces of a vocabulary
  *
  * Scores are log probabilities, added in double. A character that is no piece of its own costs min(scores) - 10 and
  * becomes <unk>; a run of those becomes one. Time is linear in the text (times the longest piece, at most 4 KiB), memory
  * 16 bytes a byte of the longest word.
  * Source: Kudo 2018; Hugging Face tokenizers, models/unigram/model.rs encode_optimized and tokenize.
  */
-#ifndef SKY_MODEL_UNIGRAM_H
-#define SKY_MODEL_UNIGRAM_H
+#ifndef SKY_TEXT_UNIGRAM_H
+#define SKY_TEXT_UNIGRAM_H
 
-#include "model/trie.h"
+#include "text/trie.h"
 
 /* Ids are below this. */
 enum { SKY_UNIGRAM_MAX_PIECES = 1 << 20 };

@@ -2,7 +2,7 @@
 """Writes html_entities.inc beside this file: the WHATWG names as Python's html.entities.html5 has them, and the
 upper-case spellings that ftfy accepts besides (ftfy/chardata.py _build_html_entities). Both sorted by bytes.
 
-    python3 src/model/make_html_entities.py
+    python3 src/text/make_html_entities.py
 """
 import html
 import html.entities

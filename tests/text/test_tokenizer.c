@@ -1,7 +1,7 @@
 #include "base/file.h"
-#include "model/text_clean.h"
-#include "model/tokenizer.h"
 #include "support/test.h"
+#include "text/text_clean.h"
+#include "text/tokenizer.h"
 
 #include <jansson.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
-#include "model/unigram.h"
+#include "text/unigram.h"
 
-#include "model/text_buffer.h"
+#include "text/text_buffer.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
-#include "model/text_clean.h"
+#include "text/text_clean.h"
 
-#include "model/html_entities.h"
-#include "model/text_buffer.h"
+#include "text/html_entities.h"
+#include "text/text_buffer.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,15 +1,15 @@
 /*
- * model/added_tokens.h - tokens that are looked for in the text itself, before it is cut into pieces
+ * text/added_tokens.h - tokens that are looked for in the text itself, before it is cut into pieces
  *
  * Those that are not `normalized` are found in the raw text, the others in the normalised text between them: leftmost
  * first, the longest of those that start there.
  * Source: Hugging Face tokenizers, tokenizer/added_vocabulary.rs.
  */
-#ifndef SKY_MODEL_ADDED_TOKENS_H
-#define SKY_MODEL_ADDED_TOKENS_H
+#ifndef SKY_TEXT_ADDED_TOKENS_H
+#define SKY_TEXT_ADDED_TOKENS_H
 
-#include "model/normalizer.h"
-#include "model/unigram.h"
+#include "text/normalizer.h"
+#include "text/unigram.h"
 
 typedef struct sky_added_token {
     char *content; /* owned */

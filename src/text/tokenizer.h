@@ -1,11 +1,11 @@
 /*
- * model/tokenizer.h - the umt5 tokenizer: SentencePiece unigram, as Hugging Face's fast tokenizer runs it
+ * text/tokenizer.h - the umt5 tokenizer: SentencePiece unigram, as Hugging Face's fast tokenizer runs it
  *
  * Reads tokenizer.json, or spiece.model where there is only that. Both are hostile until checked: at most 64 MiB, 2^20
  * pieces of at most 4 KiB. A tokenizer is read-only once open; any number of threads may encode with it.
  */
-#ifndef SKY_MODEL_TOKENIZER_H
-#define SKY_MODEL_TOKENIZER_H
+#ifndef SKY_TEXT_TOKENIZER_H
+#define SKY_TEXT_TOKENIZER_H
 
 #include "base/status.h"
 

@@ -1,10 +1,10 @@
 /*
- * model/tokenizer_files.h - small tokenizer files for the tests, good and bad
+ * text/tokenizer_files.h - small tokenizer files for the tests, good and bad
  */
-#ifndef SKY_TESTS_MODEL_TOKENIZER_FILES_H
-#define SKY_TESTS_MODEL_TOKENIZER_FILES_H
+#ifndef SKY_TESTS_TEXT_TOKENIZER_FILES_H
+#define SKY_TESTS_TEXT_TOKENIZER_FILES_H
 
-#include "model/tokenizer_impl.h"
+#include "text/tokenizer_impl.h"
 
 /* Bytes that grow; a test's file is far smaller than this. */
 typedef struct test_bytes {

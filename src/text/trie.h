@@ -1,13 +1,13 @@
 /*
- * model/trie.h - which of many strings start here: a byte trie in four flat arrays
+ * text/trie.h - which of many strings start here: a byte trie in four flat arrays
  *
  *     uint32_t node = 0;                                  // the root
  *     while (i < len && (node = sky_trie_child(&trie, node, text[i++])) != 0) {
  *         if (trie.value[node] >= 0) { ... text up to i is the key with this value ... }
  *     }
  */
-#ifndef SKY_MODEL_TRIE_H
-#define SKY_MODEL_TRIE_H
+#ifndef SKY_TEXT_TRIE_H
+#define SKY_TEXT_TRIE_H
 
 #include "base/status.h"
 

@@ -1,4 +1,4 @@
-#include "model/normalizer.h"
+#include "text/normalizer.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,12 +1,12 @@
 /*
- * model/html_entities.h - character references, as two Python functions decode them
+ * text/html_entities.h - character references, as two Python functions decode them
  *
  * Both append the decoded form of text (len code points) to out. Errors: NOMEM, USAGE where out becomes too long.
  */
-#ifndef SKY_MODEL_HTML_ENTITIES_H
-#define SKY_MODEL_HTML_ENTITIES_H
+#ifndef SKY_TEXT_HTML_ENTITIES_H
+#define SKY_TEXT_HTML_ENTITIES_H
 
-#include "model/text_buffer.h"
+#include "text/text_buffer.h"
 
 /*
  * html.unescape: with or without semicolon, the longest name that is a prefix; numbers as HTML5 maps them (128 to 159 as

@@ -1,5 +1,5 @@
 /* Reads the tokenizer.json of Hugging Face's fast tokenizers, as far as SentencePiece models need it. */
-#include "model/tokenizer_impl.h"
+#include "text/tokenizer_impl.h"
 
 #include <stdlib.h>
 #include <string.h>

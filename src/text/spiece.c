@@ -1,6 +1,6 @@
-#include "model/spiece.h"
+#include "text/spiece.h"
 
-#include "model/unigram.h"
+#include "text/unigram.h"
 
 #include <stdlib.h>
 #include <string.h>

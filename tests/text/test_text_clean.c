@@ -1,5 +1,5 @@
-#include "model/text_clean.h"
 #include "support/test.h"
+#include "text/text_clean.h"
 
 #include <stdio.h>
 #include <stdlib.h>

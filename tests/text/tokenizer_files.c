@@ -1,4 +1,4 @@
-#include "model/tokenizer_files.h"
+#include "text/tokenizer_files.h"
 
 #include <stdio.h>
 #include <stdlib.h>
