@@ -129,12 +129,15 @@ static bool check_one(const op_case *c, const test_backend *which, int64_t skew,
 
 void op_check(const op_case *c)
 {
+    enum { NUM_SKEWS = 2 };
     double *want = NULL;
     float *reference = NULL;
-    bool ok = true;
-    for (int b = 0; b < test_num_backends() && ok; b++) {
-        for (int64_t skew = 0; skew < 2 && ok; skew++) {
-            ok = check_one(c, test_backend_at(b), skew, &want, &reference);
+    const int num_parts = test_num_backends() * NUM_SKEWS;
+    bool ok = test_parts_wanted(num_parts);
+    for (int i = 0; i < num_parts; i++) {
+        const bool wanted = test_part() || i == 0; /* what the others are compared with */
+        if (ok && wanted) {
+            ok = check_one(c, test_backend_at(i / NUM_SKEWS), i % NUM_SKEWS, &want, &reference);
         }
     }
     free(want);

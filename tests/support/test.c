@@ -20,7 +20,13 @@ static struct {
     char parameters[256];
     bool failed;
     bool skipped;
+    int part;        /* begun last, 0 at first */
+    int failed_part; /* the first; 0: not in a part */
 } running;
+
+/* The command line. */
+static const char *program;
+static int only_part; /* 0: all */
 
 static char temp_folder[256];
 static char *temp_paths[MAX_TEMP_PATHS];
@@ -36,6 +42,9 @@ void test_register(const char *name, test_body body)
 void test_fail(const char *file, int line, const char *format, ...)
 {
     va_list args;
+    if (!running.failed) {
+        running.failed_part = running.part;
+    }
     running.failed = true;
     fprintf(stderr, "FAIL %s%s%s%s: %s:%d: ", running.name, running.parameters[0] != '\0' ? " (" : "",
             running.parameters, running.parameters[0] != '\0' ? ")" : "", file, line);
@@ -54,6 +63,32 @@ void test_skip(const char *reason)
     }
     running.skipped = true;
     fprintf(stderr, "skip %s: %s\n", running.name, reason);
+}
+
+/* How to run the case, or the part that failed first, alone. */
+static void print_command(void)
+{
+    const char *ranks = getenv("OMPI_COMM_WORLD_SIZE");
+    fprintf(stderr, "     alone: ");
+    if (ranks != NULL) {
+        fprintf(stderr, "mpirun --oversubscribe -np %s ", ranks);
+    }
+    fprintf(stderr, "%s %s", program, running.name);
+    if (running.failed_part > 0) {
+        fprintf(stderr, " --part %d", running.failed_part);
+    }
+    fputc('\n', stderr);
+}
+
+bool test_part(void)
+{
+    running.part++;
+    return only_part == 0 || only_part == running.part;
+}
+
+bool test_parts_wanted(int count)
+{
+    return only_part == 0 || (only_part > running.part && only_part <= running.part + count);
 }
 
 bool test_failed(void)
@@ -95,17 +130,37 @@ static int remove_entry(const char *path, const struct stat *info, int type, str
     return remove(path);
 }
 
-static bool selected(const char *name, int argc, char **argv)
+/* Whether a case has exactly this name. */
+static bool is_case(const char *name)
 {
-    if (argc < 2) {
-        return true;
-    }
-    for (int i = 1; i < argc; i++) {
-        if (strstr(name, argv[i]) != NULL) {
+    for (int i = 0; i < num_cases; i++) {
+        if (strcmp(cases[i].name, name) == 0) {
             return true;
         }
     }
     return false;
+}
+
+static bool selected(const char *name, char *const *wanted, int num_wanted)
+{
+    for (int i = 0; i < num_wanted; i++) {
+        if (is_case(wanted[i]) ? strcmp(name, wanted[i]) == 0 : strstr(name, wanted[i]) != NULL) {
+            return true;
+        }
+    }
+    return num_wanted == 0;
+}
+
+/* Takes --part N off the arguments; returns how many names are left. */
+static int parse(int argc, char **argv)
+{
+    program = argv[0];
+    if (argc >= 3 && strcmp(argv[argc - 2], "--part") == 0) {
+        only_part = atoi(argv[argc - 1]);
+        SKY_ASSERT(only_part > 0);
+        argc -= 2;
+    }
+    return argc - 1;
 }
 
 int test_main(int argc, char **argv)
@@ -113,14 +168,18 @@ int test_main(int argc, char **argv)
     int passed = 0;
     int failed = 0;
     int skipped = 0;
+    const int num_wanted = parse(argc, argv);
     for (int i = 0; i < num_cases; i++) {
-        if (!selected(cases[i].name, argc, argv)) {
+        if (!selected(cases[i].name, argv + 1, num_wanted)) {
             continue;
         }
         memset(&running, 0, sizeof running);
         running.name = cases[i].name;
         sky_clear_message();
         cases[i].body();
+        if (running.failed) {
+            print_command();
+        }
         failed += running.failed;
         skipped += running.skipped && !running.failed;
         passed += !running.failed && !running.skipped;

@@ -4,9 +4,11 @@
  *     TEST(rms_norm_of_one_row) { CHECK(sky_rms_norm(...) == SKY_OK); }
  *     TEST_MAIN
  *
- * A case says nothing when it passes. A failed CHECK prints where and what and ends the case; EXPECT goes on. The last
- * line is "# N passed, N failed, N skipped"; the exit code is 0, 1, or 77 when everything was skipped. Arguments
- * select cases by a part of their name.
+ * A case says nothing when it passes. A failed CHECK prints where and what and ends the case; EXPECT goes on. A case
+ * that has failed ends with the command line that runs it alone. The last line is "# N passed, N failed, N skipped"; the
+ * exit code is 0, 1, or 77 when everything was skipped.
+ *
+ *     unit-ops-norms [NAME ...] [--part N]      cases of that name, or with NAME in theirs; of them part N only
  */
 #ifndef SKY_TESTS_SUPPORT_TEST_H
 #define SKY_TESTS_SUPPORT_TEST_H
@@ -26,6 +28,15 @@ void test_fail(const char *file, int line, const char *format, ...) __attribute_
 /* Ends the running case as skipped, with the reason. With SKY_REQUIRE_GPU=1 a skip that names a GPU is a failure. */
 void test_skip(const char *reason);
 bool test_failed(void);
+
+/*
+ * Begins a part of the running case that can run without the others (op_check: one op, parameters, backend, alignment). Parts
+ * are numbered from 1; returns whether this one is to run. A failure names the part in its command line.
+ */
+bool test_part(void);
+
+/* Whether --part selects one of the `count` parts that come next: what they share need not be made for none. */
+bool test_parts_wanted(int count);
 
 /* Parameters of the running case, printed with its failures: test_parameters("rows=%d cols=%d", rows, cols). */
 void test_parameters(const char *format, ...) __attribute__((format(printf, 1, 2)));
