@@ -1,43 +1,8 @@
-#include "ops/cpu/blocks.h"
+#include "ops/cpu/codes.h"
 #include "ops/cpu/device.h"
 #include "ops/cpu/isa.h"
 
-/*
- * 8-bit codes. Largest values are found among bit patterns without their sign, which are ordered as the numbers are, with
- * NaN above all: exact, and the same in any order.
- */
 enum { STRIP_COLS = 64 }; /* columns that one thread takes, in ops over columns */
-
-static inline uint32_t amax_of(const float *x, int64_t len, uint32_t amax)
-{
-    for (int64_t i = 0; i < len; i++) {
-        const uint32_t size = sky_float_bits(x[i]) & 0x7fffffffU;
-        amax = size > amax ? size : amax;
-    }
-    return amax;
-}
-
-static inline float at_least(float amax)
-{
-    return amax < 1e-12F ? 1e-12F : amax;
-}
-
-static inline void encode_e4m3(uint8_t *restrict codes, const float *restrict x, int64_t len, float factor)
-{
-    for (int64_t i = 0; i < len; i++) {
-        codes[i] = (uint8_t)sky_e4m3_code(x[i] * factor);
-    }
-}
-
-/* Adding 1.5 * 2^23 rounds to an integer, which then sits in the low bits. Nothing here is larger than 127. */
-static inline void encode_i8(uint8_t *restrict codes, const float *restrict x, int64_t len, float factor)
-{
-    for (int64_t i = 0; i < len; i++) {
-        const float scaled = x[i] * factor;
-        const uint32_t integer = sky_float_bits(scaled + 12582912.0F);
-        codes[i] = (uint8_t)(scaled != scaled ? 0U : integer);
-    }
-}
 
 static int64_t rows_per_job(int64_t cols)
 {
@@ -53,17 +18,17 @@ static void quantize_row(const sky_quantize_rows_args *args, int64_t row)
     uint32_t bits = 0;
     for (int64_t c = 0; c < cols; c += SKY_BLOCK_LEN) {
         const int64_t len = sky_min_i64(SKY_BLOCK_LEN, cols - c);
-        bits = amax_of(sky_read(&args->x, row * cols + c, len, buf), len, bits);
+        bits = sky_amax_bits(sky_read(&args->x, row * cols + c, len, buf), len, bits);
     }
-    const float amax = at_least(sky_bits_float(bits));
+    const float amax = sky_amax_at_least(sky_bits_float(bits));
     for (int64_t c = 0; c < cols; c += SKY_BLOCK_LEN) {
         const int64_t len = sky_min_i64(SKY_BLOCK_LEN, cols - c);
         const float *x = sky_read(&args->x, row * cols + c, len, buf);
         uint8_t *codes = (uint8_t *)args->codes.data + row * cols + c;
         if (e4m3) {
-            encode_e4m3(codes, x, len, 1.0F / amax * largest);
+            sky_encode_e4m3(codes, x, len, 1.0F / amax * largest);
         } else {
-            encode_i8(codes, x, len, 1.0F / amax * largest);
+            sky_encode_i8(codes, x, len, 1.0F / amax * largest);
         }
     }
     ((float *)args->scale.data)[row] = amax / largest;
@@ -158,13 +123,13 @@ static void quantize_group(void *arg, int64_t index, int thread)
                 const int64_t at = s * num_heads * head_dim + channel;
                 const float *v = read_centred(args, at, mean == NULL ? NULL : mean + channel, len, buf);
                 if (pass == 0) {
-                    bits = amax_of(v, len, bits);
+                    bits = sky_amax_bits(v, len, bits);
                 } else {
-                    encode_i8((uint8_t *)args->codes.data + at, v, len, 1.0F / amax * 127.0F);
+                    sky_encode_i8((uint8_t *)args->codes.data + at, v, len, 1.0F / amax * 127.0F);
                 }
             }
         }
-        amax = at_least(sky_bits_float(bits));
+        amax = sky_amax_at_least(sky_bits_float(bits));
     }
     ((float *)args->scale.data)[index] = amax / 127.0F;
 }
@@ -224,7 +189,7 @@ static void quantize_strip(void *arg, int64_t index, int thread)
     float scaled[STRIP_COLS];
     float buf[STRIP_COLS];
     for (int64_t c = 0; c < cols; c++) {
-        float a = at_least(amax[c]);
+        float a = sky_amax_at_least(amax[c]);
         for (int64_t p = 1; p < parts; p++) {
             const float other = amax[p * all + c];
             a = other > a || other != other ? other : a;
@@ -237,7 +202,7 @@ static void quantize_strip(void *arg, int64_t index, int thread)
         for (int64_t c = 0; c < cols; c++) {
             scaled[c] = x[c] * factor[c];
         }
-        encode_e4m3((uint8_t *)args->codes.data + s * all + first, scaled, cols, 1.0F);
+        sky_encode_e4m3((uint8_t *)args->codes.data + s * all + first, scaled, cols, 1.0F);
     }
 }
 
@@ -250,31 +215,6 @@ sky_status SKY_CPU(quantize_channels)(sky_ctx *ctx, const sky_quantize_channels_
     return SKY_OK;
 }
 
-/* x in units of 2^-32, held to [-limit, limit]; NaN: 0. */
-static int64_t fixed(float x, int64_t limit)
-{
-    const double scaled = __builtin_rint((double)x * 0x1p32);
-    if (scaled != scaled) {
-        return 0;
-    }
-    if (scaled >= (double)limit || scaled <= -(double)limit) {
-        return scaled < 0.0 ? -limit : limit;
-    }
-    return (int64_t)scaled;
-}
-
-/* The same for |x| below 2^18: adding 1.5 * 2^52 rounds to an integer, which then sits in the low bits. */
-static inline int64_t fixed_small(float x)
-{
-    const double magic = 0x1.8p52;
-    const double shifted = (double)x * 0x1p32 + magic;
-    int64_t bits;
-    int64_t magic_bits;
-    memcpy(&bits, &shifted, sizeof bits);
-    memcpy(&magic_bits, &magic, sizeof bits);
-    return bits - magic_bits;
-}
-
 static void sum_strip(void *arg, int64_t index, int thread)
 {
     (void)thread;
@@ -283,20 +223,11 @@ static void sum_strip(void *arg, int64_t index, int thread)
     const int64_t first = index * STRIP_COLS;
     const int64_t cols = sky_min_i64(STRIP_COLS, args->sums.shape[0] - first);
     const int64_t limit = (INT64_C(1) << 62) / sky_max_i64(rows, 1);
-    const float small = limit < INT64_C(1) << 50 ? (float)(limit >> 33) : 0x1p17F; /* safely below both bounds */
     int64_t sums[STRIP_COLS] = {0};
     float buf[STRIP_COLS];
     for (int64_t s = 0; s < rows; s++) {
         const float *x = read_strip(&args->x, s, first, cols, buf);
-        if (amax_of(x, cols, 0) <= sky_float_bits(small)) {
-            for (int64_t c = 0; c < cols; c++) {
-                sums[c] += fixed_small(x[c]);
-            }
-        } else {
-            for (int64_t c = 0; c < cols; c++) {
-                sums[c] += fixed(x[c], limit);
-            }
-        }
+        sky_add_fixed(sums, x, cols, limit);
     }
     memcpy((int64_t *)args->sums.data + first, sums, (size_t)cols * sizeof *sums);
 }
