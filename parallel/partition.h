@@ -12,23 +12,11 @@
 #ifndef SKY_PARALLEL_PARTITION_H
 #define SKY_PARALLEL_PARTITION_H
 
-#include <stdint.h>
+#include "base/span.h"
 
 enum { SKY_TOKEN_GROUP = 128 };
 
-typedef struct sky_span {
-    int64_t first, count;
-} sky_span;
-
-static inline int64_t sky_span_end(sky_span span)
-{
-    return span.first + span.count;
-}
-
-/* The share of part `part` of `parts` in `total` units of one each. total at least 0, 0 <= part < parts. */
-sky_span sky_partition(int64_t total, int parts, int part);
-
-/* The same in units of `unit`, the last of which may be short. Empty shares begin at total. */
+/* sky_partition() in units of `unit`, the last of which may be short. Empty shares begin at total. */
 sky_span sky_partition_units(int64_t total, int64_t unit, int parts, int part);
 
 /* The tokens of member `part` of a sequence on `parts` ranks. */
