@@ -60,15 +60,25 @@ sky_status sky_check_same_dtype(const char *op, sky_operand a, sky_operand b)
     return a.tensor->dtype == b.tensor->dtype ? SKY_OK : SKY_CHECK_FAIL(SKY_ERR_DTYPE, op, "types disagree", a, b);
 }
 
-sky_status sky_check_vector(const sky_ctx *ctx, const char *op, sky_operand vector, int64_t len)
+static sky_status check_row(const sky_ctx *ctx, const char *op, sky_operand vector, int64_t len, unsigned dtypes)
 {
-    SKY_TRY(sky_check_tensor(ctx, op, vector, 1, SKY_ONLY_F32));
+    SKY_TRY(sky_check_tensor(ctx, op, vector, 1, dtypes));
     if (vector.tensor->shape[0] != len) {
         char why[64];
         snprintf(why, sizeof why, "want [%lld]", (long long)len);
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, why, vector);
     }
     return SKY_OK;
+}
+
+sky_status sky_check_vector(const sky_ctx *ctx, const char *op, sky_operand vector, int64_t len)
+{
+    return check_row(ctx, op, vector, len, SKY_ONLY_F32);
+}
+
+sky_status sky_check_bias(const sky_ctx *ctx, const char *op, sky_operand bias, int64_t len)
+{
+    return check_row(ctx, op, bias, len, SKY_F32_OR_BF16);
 }
 
 sky_status sky_check_parts(const sky_ctx *ctx, const char *op, sky_operand parts, int64_t len, unsigned dtypes)

@@ -48,6 +48,9 @@ sky_status sky_check_same_dtype(const char *op, sky_operand a, sky_operand b);
 /* A vector [len] of f32. Errors: SHAPE, DTYPE. */
 sky_status sky_check_vector(const sky_ctx *ctx, const char *op, sky_operand vector, int64_t len);
 
+/* A bias [len] of f32 or bf16. Errors: SHAPE, DTYPE. */
+sky_status sky_check_bias(const sky_ctx *ctx, const char *op, sky_operand bias, int64_t len);
+
 /* A vector [len] or [parts, len], of at least one part. Errors: SHAPE, DTYPE. */
 sky_status sky_check_parts(const sky_ctx *ctx, const char *op, sky_operand parts, int64_t len, unsigned dtypes);
 

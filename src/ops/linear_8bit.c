@@ -33,7 +33,7 @@ sky_status sky_linear_8bit(sky_ctx *ctx, const sky_linear_8bit_args *args)
         SKY_TRY(sky_check_disjoint(ctx, op, y, inputs[i]));
     }
     if (sky_tensor_present(&args->bias)) {
-        SKY_TRY(sky_check_vector(ctx, op, bias, args->weight.shape[0]));
+        SKY_TRY(sky_check_bias(ctx, op, bias, args->weight.shape[0]));
         SKY_TRY(sky_check_disjoint(ctx, op, y, bias));
     }
     if (sky_tensor_len(&args->y) == 0) {

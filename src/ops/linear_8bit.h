@@ -4,7 +4,7 @@
  *     y[m, n] = (sum_k value(x[m, k]) * value(weight[n, k])) * (x_scale[m] * weight_scale[n]) + bias[n]
  *
  * Shapes   x [M, K], x_scale [M], weight [N, K], weight_scale [N], bias [N] or absent, y [M, N]; M may be 0; y overlaps nothing
- * Types    x and weight e4m3 or i8, the same; scales and bias f32; y bf16 or f32. i8: the sum is exact (K at most
+ * Types    x and weight e4m3 or i8, the same; scales f32; bias f32 or bf16; y bf16 or f32. i8: the sum is exact (K at most
  *          SKY_LINEAR_I8_MAX_LEN) and rounded to f32, every backend gives the same bytes; e4m3: f64 reference, f32
  *          elsewhere; scales and bias in f32, then rounded once.
  * Bytes    As in linear.h: a row of y is the same whatever M is and wherever rows are cut at multiples of
@@ -26,7 +26,7 @@ typedef struct sky_linear_8bit_args {
     sky_tensor x_scale;      /* [M] f32 */
     sky_tensor weight;       /* [N, K] codes */
     sky_tensor weight_scale; /* [N] f32 */
-    sky_tensor bias;         /* [N] f32, optional */
+    sky_tensor bias;         /* [N] f32 or bf16, optional */
 } sky_linear_8bit_args;
 
 sky_status sky_linear_8bit(sky_ctx *ctx, const sky_linear_8bit_args *args);

@@ -7,9 +7,10 @@
 #include <string.h>
 
 typedef struct linear_params {
-    sky_dtype x, y;
+    sky_dtype x, weight, y;
     int64_t rows, len, cols; /* M, K, N */
     bool bias;
+    sky_dtype bias_type;
 } linear_params;
 
 static sky_status run_linear(rig *r, const void *params, sky_tensor *out)
@@ -18,8 +19,8 @@ static sky_status run_linear(rig *r, const void *params, sky_tensor *out)
     const sky_linear_args args = {
         .y = RIG_OUTPUT(r, p->y, p->rows, p->cols),
         .x = RIG_INPUT(r, p->x, 1, p->rows, p->len),
-        .weight = RIG_INPUT(r, p->x, 2, p->cols, p->len),
-        .bias = p->bias ? RIG_INPUT(r, SKY_F32, 3, p->cols) : (sky_tensor){0},
+        .weight = RIG_INPUT(r, p->weight, 2, p->cols, p->len),
+        .bias = p->bias ? RIG_INPUT(r, p->bias_type, 3, p->cols) : (sky_tensor){0},
     };
     *out = args.y;
     return sky_linear(&r->ctx, &args);
@@ -30,13 +31,13 @@ static void expect_linear(const void *params, double *want)
 {
     const linear_params *p = params;
     for (int64_t i = 0; i < p->rows * p->cols; i++) {
-        want[i] = p->bias ? op_value(SKY_F32, 3, i % p->cols) : 0.0;
+        want[i] = p->bias ? op_value(p->bias_type, 3, i % p->cols) : 0.0;
     }
     for (int64_t k = 0; k < p->len; k++) {
         for (int64_t m = 0; m < p->rows; m++) {
             const double x = op_value(p->x, 1, m * p->len + k);
             for (int64_t n = 0; n < p->cols; n++) {
-                want[m * p->cols + n] += x * op_value(p->x, 2, n * p->len + k);
+                want[m * p->cols + n] += x * op_value(p->weight, 2, n * p->len + k);
             }
         }
     }
@@ -49,18 +50,23 @@ TEST(linear_is_a_matrix_product)
         {7, 512, 5}, {129, 31, 17}, {64, 256, 40},  {260, 48, 130}, {2, 1000, 3},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        for (int kind = 0; kind < 8 && !test_failed(); kind++) {
-            const linear_params p = {.x = kind & 1 ? SKY_BF16 : SKY_F32,
-                                     .y = kind & 2 ? SKY_BF16 : SKY_F32,
+        for (int kind = 0; kind < 18 && !test_failed(); kind++) {
+            const int types = kind % 3; /* f32, bf16, f32 with a bf16 weight */
+            const int bias = kind / 6;  /* none, f32, bf16 */
+            const linear_params p = {.x = types == 1 ? SKY_BF16 : SKY_F32,
+                                     .weight = types == 0 ? SKY_F32 : SKY_BF16,
+                                     .y = kind / 3 % 2 == 1 ? SKY_BF16 : SKY_F32,
                                      .rows = sizes[i][0],
                                      .len = sizes[i][1],
                                      .cols = sizes[i][2],
-                                     .bias = (kind & 4) != 0};
-            if (kind >= 4 && p.rows > 200) {
+                                     .bias = bias > 0,
+                                     .bias_type = bias == 2 ? SKY_BF16 : SKY_F32};
+            if (kind >= 6 && p.rows > 200) {
                 continue; /* time */
             }
-            test_parameters("M=%d K=%d N=%d x=%s y=%s bias=%d", (int)p.rows, (int)p.len, (int)p.cols,
-                            sky_dtype_name(p.x), sky_dtype_name(p.y), p.bias);
+            test_parameters("M=%d K=%d N=%d x=%s weight=%s y=%s bias=%s", (int)p.rows, (int)p.len, (int)p.cols,
+                            sky_dtype_name(p.x), sky_dtype_name(p.weight), sky_dtype_name(p.y),
+                            p.bias ? sky_dtype_name(p.bias_type) : "none");
             op_check(&(op_case){run_linear, expect_linear, &p, .sum_len = p.len});
         }
     }
@@ -186,10 +192,10 @@ TEST(linear_refuses)
     bad.weight.data = NULL;
     CHECK_STATUS(sky_linear(&r.ctx, &bad), SKY_ERR_SHAPE);
     bad = good;
-    bad.weight.dtype = SKY_BF16;
+    bad.x.dtype = SKY_BF16;
     CHECK_STATUS(sky_linear(&r.ctx, &bad), SKY_ERR_DTYPE);
     bad = good;
-    bad.bias.dtype = SKY_BF16;
+    bad.bias.dtype = SKY_I32;
     CHECK_STATUS(sky_linear(&r.ctx, &bad), SKY_ERR_DTYPE);
     bad = good;
     bad.y.dtype = SKY_F16;

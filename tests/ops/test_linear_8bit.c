@@ -11,6 +11,7 @@ typedef struct linear_params {
     sky_dtype codes, y;
     int64_t rows, len, cols; /* M, K, N */
     bool bias;
+    sky_dtype bias_type;
 } linear_params;
 
 static sky_linear_8bit_args make_args(rig *r, const linear_params *p)
@@ -21,7 +22,7 @@ static sky_linear_8bit_args make_args(rig *r, const linear_params *p)
         .x_scale = RIG_INPUT(r, SKY_F32, 2, p->rows),
         .weight = RIG_INPUT(r, p->codes, 3, p->cols, p->len),
         .weight_scale = RIG_INPUT(r, SKY_F32, 4, p->cols),
-        .bias = p->bias ? RIG_INPUT(r, SKY_F32, 5, p->cols) : (sky_tensor){0},
+        .bias = p->bias ? RIG_INPUT(r, p->bias_type, 5, p->cols) : (sky_tensor){0},
     };
 }
 
@@ -37,7 +38,7 @@ static void expect_linear(const void *params, double *want)
 {
     const linear_params *p = params;
     for (int64_t i = 0; i < p->rows * p->cols; i++) {
-        want[i] = p->bias ? op_value(SKY_F32, 5, i % p->cols) : 0.0;
+        want[i] = p->bias ? op_value(p->bias_type, 5, i % p->cols) : 0.0;
     }
     for (int64_t k = 0; k < p->len; k++) {
         for (int64_t m = 0; m < p->rows; m++) {
@@ -61,7 +62,7 @@ static void expect_steps(const void *params, double *want)
             }
             const float scale = (float)op_value(SKY_F32, 2, m) * (float)op_value(SKY_F32, 4, n);
             const float product = (float)sum * scale;
-            want[m * p->cols + n] = (double)(p->bias ? product + (float)op_value(SKY_F32, 5, n) : product);
+            want[m * p->cols + n] = (double)(p->bias ? product + (float)op_value(p->bias_type, 5, n) : product);
         }
     }
 }
@@ -73,18 +74,20 @@ TEST(linear_8bit_is_a_scaled_matrix_product)
         {129, 31, 17}, {64, 256, 40}, {260, 48, 130}, {2, 1025, 3},  {3, 2300, 18},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        for (int kind = 0; kind < 8 && !test_failed(); kind++) {
+        for (int kind = 0; kind < 12 && !test_failed(); kind++) {
             const linear_params p = {.codes = kind & 1 ? SKY_I8 : SKY_F8_E4M3,
                                      .y = kind & 2 ? SKY_BF16 : SKY_F32,
                                      .rows = sizes[i][0],
                                      .len = sizes[i][1],
                                      .cols = sizes[i][2],
-                                     .bias = (kind & 4) != 0};
+                                     .bias = kind >= 4,
+                                     .bias_type = kind >= 8 ? SKY_BF16 : SKY_F32};
             if (kind >= 4 && p.rows > 200) {
                 continue; /* time */
             }
-            test_parameters("M=%d K=%d N=%d %s to %s bias=%d", (int)p.rows, (int)p.len, (int)p.cols,
-                            sky_dtype_name(p.codes), sky_dtype_name(p.y), p.bias);
+            test_parameters("M=%d K=%d N=%d %s to %s bias=%s", (int)p.rows, (int)p.len, (int)p.cols,
+                            sky_dtype_name(p.codes), sky_dtype_name(p.y),
+                            p.bias ? sky_dtype_name(p.bias_type) : "none");
             op_check(&(op_case){run_linear, expect_linear, &p, .sum_len = p.len});
             if (p.codes == SKY_I8) {
                 op_check(&(op_case){run_linear, expect_steps, &p, .exact = true});
@@ -310,7 +313,7 @@ TEST(linear_8bit_refuses)
     REFUSES(x.dtype, SKY_F32, SKY_ERR_DTYPE);
     REFUSES(x_scale.dtype, SKY_BF16, SKY_ERR_DTYPE);
     REFUSES(weight_scale.dtype, SKY_BF16, SKY_ERR_DTYPE);
-    REFUSES(bias.dtype, SKY_BF16, SKY_ERR_DTYPE);
+    REFUSES(bias.dtype, SKY_I32, SKY_ERR_DTYPE);
     REFUSES(y.dtype, SKY_I8, SKY_ERR_DTYPE);
     REFUSES(x_scale, (sky_tensor){0}, SKY_ERR_SHAPE);
     REFUSES(weight_scale, (sky_tensor){0}, SKY_ERR_SHAPE);

@@ -22,7 +22,7 @@ _Static_assert(EXACT_LEN % SKY_GEMM_DEPTH == 0, "sums move on at the end of a de
 typedef struct linear_job {
     const sky_cpu_device *device;
     sky_tensor y, x, weight;
-    const float *bias;                   /* or NULL */
+    sky_tensor bias;                     /* [N] or absent */
     const float *x_scale, *weight_scale; /* or both NULL */
     int64_t rows, cols, depth;           /* M, N, K */
     int64_t chunk_len;                   /* sums over k that are longer go on in f64; depth where none is */
@@ -96,8 +96,9 @@ static void put_row(const linear_job *job, int64_t row, int64_t col, int64_t col
             sums[j] *= x_scale * weight_scale[j];
         }
     }
-    if (job->bias != NULL) {
-        const float *bias = job->bias + col;
+    if (sky_tensor_present(&job->bias)) {
+        float buf[STRIP_COLS];
+        const float *bias = sky_read(&job->bias, col, cols, buf);
         SKY_LOOP_INDEPENDENT
         for (int64_t j = 0; j < cols; j++) {
             to[j] = sums[j] + bias[j];
@@ -165,7 +166,7 @@ sky_status SKY_CPU(linear)(sky_ctx *ctx, const sky_linear_args *args, void *scra
 {
     (void)scratch;
     return run(&(linear_job){
-        .device = sky_cpu_device_of(ctx), .y = args->y, .x = args->x, .weight = args->weight, .bias = args->bias.data});
+        .device = sky_cpu_device_of(ctx), .y = args->y, .x = args->x, .weight = args->weight, .bias = args->bias});
 }
 
 sky_status SKY_CPU(linear_8bit)(sky_ctx *ctx, const sky_linear_8bit_args *args, void *scratch)
@@ -175,7 +176,7 @@ sky_status SKY_CPU(linear_8bit)(sky_ctx *ctx, const sky_linear_8bit_args *args, 
                              .y = args->y,
                              .x = args->x,
                              .weight = args->weight,
-                             .bias = args->bias.data,
+                             .bias = args->bias,
                              .x_scale = args->x_scale.data,
                              .weight_scale = args->weight_scale.data});
 }
