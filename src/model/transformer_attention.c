@@ -176,7 +176,8 @@ static sky_status make_operands_8bit(sky_ctx *ctx, const transformer_pass *p, in
 
     SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->k, input, &p->k));
     SKY_TRY(norm_rotate(ctx, p, &b->norm_k, &p->k, &rotated));
-    SKY_TRY(sky_channel_sums(ctx, &(sky_channel_sums_args){.sums = t.sums, .x = rotated}));
+    SKY_TRY(sky_channel_sums(
+        ctx, &(sky_channel_sums_args){.sums = t.sums, .x = rotated, .num_tokens = p->sequence.num_tokens}));
     SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->v, input, &p->v));
     SKY_TRY(sky_transformer_see(ctx, p, layer, "v", &p->v));
     SKY_TRY(sky_channel_amax(ctx, &(sky_channel_amax_args){.amax = t.amax, .x = p->v}));

@@ -1,5 +1,6 @@
 #include "ops/rig.h"
 
+#include "support/compare.h"
 #include "support/test.h"
 
 #include <math.h>
@@ -36,24 +37,41 @@ static sky_tensor part_of(const sky_tensor *t, int p)
     return sky_tensor_reshape(&row, 1, (int64_t[]){t->shape[1]});
 }
 
-static void check_mean(const test_backend *which, sky_dtype dtype, const cut *c)
+/* values [ROWS, COLS], or NULL for random ones */
+static void check_mean(const test_backend *which, sky_dtype dtype, const float *values, const cut *c)
 {
     rig r;
     CHECK(rig_open(&r, which, 0, RIG_ARENA_BYTES));
-    const sky_tensor x = RIG_INPUT(&r, dtype, 1, ROWS, COLS);
+    const sky_tensor x =
+        values != NULL ? RIG_VALUES(&r, dtype, values, ROWS, COLS) : RIG_INPUT(&r, dtype, 1, ROWS, COLS);
     const sky_tensor sums = RIG_OUTPUT(&r, SKY_I64, COLS);
     const sky_tensor parts = RIG_OUTPUT(&r, SKY_I64, c->parts, COLS);
     const sky_tensor whole = RIG_OUTPUT(&r, SKY_F32, COLS);
     const sky_tensor mean = RIG_OUTPUT(&r, SKY_F32, COLS);
-    EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){sums, x}) == SKY_OK);
+    EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){sums, x, ROWS}) == SKY_OK);
     EXPECT(sky_sums_to_mean(&r.ctx, &(sky_sums_to_mean_args){whole, sums, ROWS}) == SKY_OK);
     for (int p = 0; p < c->parts; p++) {
         const sky_tensor rows = sky_tensor_rows(&x, c->first[p], c->first[p + 1] - c->first[p]);
-        EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){part_of(&parts, p), rows}) == SKY_OK);
+        EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){part_of(&parts, p), rows, ROWS}) == SKY_OK);
     }
     EXPECT(sky_sums_to_mean(&r.ctx, &(sky_sums_to_mean_args){mean, parts, ROWS}) == SKY_OK);
     EXPECT(rig_check(&r) && same_bytes(&r, &whole, &mean));
     rig_close(&r);
+}
+
+/* A value saturates at the same size in a part of few rows: every third is beyond 2^62 / ROWS. */
+TEST(parts_saturate_as_the_whole_does)
+{
+    static float x[ROWS * COLS];
+    for (int i = 0; i < ROWS * COLS; i++) {
+        x[i] = test_random(9, (uint64_t)i) * (i % 3 == 0 ? 1e9F : 1.0F);
+    }
+    for (int b = 0; b < test_num_backends(); b++) {
+        for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+            test_parameters("%s, cut %d", test_backend_at(b)->name, (int)i);
+            check_mean(test_backend_at(b), SKY_F32, x, &cuts[i]);
+        }
+    }
 }
 
 static void check_codes(const test_backend *which, sky_dtype dtype, const cut *c)
@@ -92,7 +110,7 @@ TEST(parts_give_what_the_whole_gives)
             for (int bf16 = 0; bf16 < 2; bf16++) {
                 const test_backend *which = test_backend_at(b);
                 test_parameters("%s, cut %d, %s", which->name, (int)i, bf16 ? "bf16" : "f32");
-                check_mean(which, bf16 ? SKY_BF16 : SKY_F32, &cuts[i]);
+                check_mean(which, bf16 ? SKY_BF16 : SKY_F32, NULL, &cuts[i]);
                 check_codes(which, bf16 ? SKY_BF16 : SKY_F32, &cuts[i]);
             }
         }
@@ -109,7 +127,7 @@ TEST(no_rows_have_sums_and_maxima_of_zero)
         const sky_tensor sums = RIG_OUTPUT(&r, SKY_I64, COLS);
         const sky_tensor amax = RIG_OUTPUT(&r, SKY_F32, COLS);
         const sky_tensor scale = RIG_OUTPUT(&r, SKY_F32, COLS);
-        EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){sums, none}) == SKY_OK);
+        EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){sums, none, 1}) == SKY_OK);
         EXPECT(sky_channel_amax(&r.ctx, &(sky_channel_amax_args){amax, none}) == SKY_OK);
         const sky_tensor no_codes = SKY_TENSOR(NULL, SKY_F8_E4M3, 0, COLS);
         EXPECT(sky_quantize_channels(&r.ctx, &(sky_quantize_channels_args){no_codes, scale, none, amax}) == SKY_OK);

@@ -253,7 +253,8 @@ static sky_status run_quantize_heads(rig *r, sky_dtype dtype, sky_tensor *out)
 static sky_status run_channel_sums(rig *r, sky_dtype dtype, sky_tensor *out)
 {
     *out = RIG_OUTPUT(r, SKY_I64, 333);
-    return sky_channel_sums(&r->ctx, &(sky_channel_sums_args){.sums = *out, .x = RIG_INPUT(r, dtype, 1, 601, 333)});
+    return sky_channel_sums(
+        &r->ctx, &(sky_channel_sums_args){.sums = *out, .x = RIG_INPUT(r, dtype, 1, 601, 333), .num_tokens = 601});
 }
 
 static sky_status run_quantize_channels(rig *r, sky_dtype dtype, sky_tensor *out)

@@ -151,9 +151,10 @@ static void check_attention(rig *r, const golden_array *g)
     const sky_tensor flat_v = sky_tensor_reshape(&v, 2, (int64_t[]){TOKENS, HEADS * DIM});
     const sky_tensor sums = RIG_OUTPUT(r, SKY_I64, HEADS * DIM);
     const sky_tensor amax = RIG_OUTPUT(r, SKY_F32, HEADS * DIM);
-    CHECK_OK(sky_channel_sums(
-        &r->ctx,
-        &(sky_channel_sums_args){.sums = sums, .x = sky_tensor_reshape(&k, 2, (int64_t[]){TOKENS, HEADS * DIM})}));
+    CHECK_OK(sky_channel_sums(&r->ctx,
+                              &(sky_channel_sums_args){.sums = sums,
+                                                       .x = sky_tensor_reshape(&k, 2, (int64_t[]){TOKENS, HEADS * DIM}),
+                                                       .num_tokens = TOKENS}));
     CHECK_OK(
         sky_sums_to_mean(&r->ctx, &(sky_sums_to_mean_args){.mean = flat_mean, .sums = sums, .num_tokens = TOKENS}));
     expect_values(r, "k_mean", &mean, &g[K_MEAN], 1e-6);

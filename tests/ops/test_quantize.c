@@ -216,8 +216,9 @@ static sky_status run_sums(rig *r, const void *params, sky_tensor *out)
 {
     const quant_params *p = params;
     *out = RIG_OUTPUT(r, SKY_I64, p->cols);
-    return sky_channel_sums(&r->ctx,
-                            &(sky_channel_sums_args){.sums = *out, .x = RIG_INPUT(r, p->x, 1, p->rows, p->cols)});
+    return sky_channel_sums(&r->ctx, &(sky_channel_sums_args){.sums = *out,
+                                                              .x = RIG_INPUT(r, p->x, 1, p->rows, p->cols),
+                                                              .num_tokens = p->rows > 0 ? p->rows : 1});
 }
 
 static void expect_sums(const void *params, double *want)
@@ -266,7 +267,8 @@ static void check_splits(const test_backend *which, sky_dtype dtype)
         int64_t total[COLS] = {0};
         for (int part = 0; part < 2; part++) {
             const sky_tensor rows = part == 0 ? sky_tensor_rows(&all, 0, cut) : sky_tensor_rows(&all, cut, ROWS - cut);
-            ok = ok && sky_channel_sums(&r.ctx, &(sky_channel_sums_args){.sums = sums, .x = rows}) == SKY_OK;
+            ok = ok && sky_channel_sums(
+                           &r.ctx, &(sky_channel_sums_args){.sums = sums, .x = rows, .num_tokens = ROWS}) == SKY_OK;
             int64_t *got = (int64_t *)(void *)rig_read_bytes(&r, &sums);
             for (int c = 0; c < COLS; c++) {
                 total[c] += got[c];
@@ -297,7 +299,7 @@ TEST(channel_sums_of_parts_add_up)
     }
 }
 
-/* What a sum of fixed-point numbers cannot hold is cut off at 2^62 over the number of rows; NaN counts as nothing. */
+/* What a sum of fixed-point numbers cannot hold is cut off at 2^62 over the number of tokens; NaN counts as nothing. */
 TEST(channel_sums_do_not_overflow)
 {
     enum { ROWS = 5, COLS = 4 };
@@ -313,7 +315,7 @@ TEST(channel_sums_do_not_overflow)
         CHECK(rig_open(&r, test_backend_at(b), 0, RIG_ARENA_BYTES));
         const sky_tensor sums = RIG_OUTPUT(&r, SKY_I64, COLS);
         const sky_tensor in = RIG_VALUES(&r, SKY_F32, &x[0][0], ROWS, COLS);
-        EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){.sums = sums, .x = in}) == SKY_OK);
+        EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){.sums = sums, .x = in, .num_tokens = ROWS}) == SKY_OK);
         int64_t *got = (int64_t *)(void *)rig_read_bytes(&r, &sums);
         for (int c = 0; c < COLS; c++) {
             test_parameters("%s, channel %d: %lld, want %lld", r.which->name, c, (long long)got[c], (long long)want[c]);
@@ -527,8 +529,12 @@ TEST(quantising_ops_refuse)
 
     REFUSES(channel_amax, SKY_OK, .amax = four, .x = x);
     REFUSES(channel_amax, SKY_ERR_SHAPE, .amax = three, .x = x);
-    REFUSES(channel_sums, SKY_ERR_SHAPE, .sums = SKY_TENSOR(memory[3], SKY_I64, 3), .x = x);
-    REFUSES(channel_sums, SKY_ERR_DTYPE, .sums = four, .x = x);
+    const sky_tensor sums = SKY_TENSOR(memory[3], SKY_I64, 4);
+    REFUSES(channel_sums, SKY_OK, .sums = sums, .x = x, .num_tokens = 3);
+    REFUSES(channel_sums, SKY_ERR_SHAPE, .sums = SKY_TENSOR(memory[3], SKY_I64, 3), .x = x, .num_tokens = 3);
+    REFUSES(channel_sums, SKY_ERR_SHAPE, .sums = sums, .x = x, .num_tokens = 2);
+    REFUSES(channel_sums, SKY_ERR_SHAPE, .sums = sums, .x = SKY_TENSOR(NULL, SKY_F32, 0, 4), .num_tokens = 0);
+    REFUSES(channel_sums, SKY_ERR_DTYPE, .sums = four, .x = x, .num_tokens = 3);
     REFUSES(sums_to_mean, SKY_ERR_SHAPE, .mean = four, .sums = SKY_TENSOR(memory[0], SKY_I64, 4), .num_tokens = 0);
     REFUSES(sums_to_mean, SKY_ERR_SHAPE, .mean = four, .sums = SKY_TENSOR(memory[0], SKY_I64, 3), .num_tokens = 1);
 

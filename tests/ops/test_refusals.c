@@ -167,7 +167,7 @@ TEST(what_no_op_takes)
                                                     .lse = F(7, 3, 2),
                                                     .softmax_scale = 1.0F};
     const sky_channel_amax_args channel_amax = {.amax = F(0, 6), .x = F(1, 4, 6)};
-    const sky_channel_sums_args channel_sums = {.sums = C(0, SKY_I64, 6), .x = F(1, 4, 6)};
+    const sky_channel_sums_args channel_sums = {.sums = C(0, SKY_I64, 6), .x = F(1, 4, 6), .num_tokens = 4};
     const sky_dequantize_rows_args dequantize_rows = {
         .y = F(0, 4, 6), .codes = C(1, SKY_F8_E4M3, 4, 6), .scale = F(2, 4)};
     const sky_linear_8bit_args linear_8bit = {.y = F(0, 3, 7),

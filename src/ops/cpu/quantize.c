@@ -222,7 +222,7 @@ static void sum_strip(void *arg, int64_t index, int thread)
     const int64_t rows = args->x.shape[0];
     const int64_t first = index * STRIP_COLS;
     const int64_t cols = sky_min_i64(STRIP_COLS, args->sums.shape[0] - first);
-    const int64_t limit = (INT64_C(1) << 62) / sky_max_i64(rows, 1);
+    const int64_t limit = (INT64_C(1) << 62) / args->num_tokens;
     int64_t sums[STRIP_COLS] = {0};
     float buf[STRIP_COLS];
     for (int64_t s = 0; s < rows; s++) {

@@ -164,7 +164,7 @@ sky_status sky_ref_channel_sums(sky_ctx *ctx, const sky_channel_sums_args *args,
     for (int64_t c = 0; c < cols; c++) {
         int64_t sum = 0;
         for (int64_t s = 0; s < rows; s++) {
-            sum += fixed(ref_load(&args->x, s * cols + c), (INT64_C(1) << 62) / rows);
+            sum += fixed(ref_load(&args->x, s * cols + c), (INT64_C(1) << 62) / args->num_tokens);
         }
         ((int64_t *)args->sums.data)[c] = sum;
     }
