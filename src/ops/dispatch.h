@@ -33,7 +33,11 @@ sky_status sky_dispatch_missing(const sky_ctx *ctx, const char *op);
         if (backend->op == NULL) {                                                                              \
             return sky_dispatch_missing(ctx, #op);                                                              \
         }                                                                                                       \
-        const size_t bytes = backend->op##_scratch != NULL ? backend->op##_scratch(ctx, args) : 0;              \
+        size_t bytes = 0;                                                                                       \
+        const sky_status planned = backend->op##_plan != NULL ? backend->op##_plan(ctx, args, &bytes) : SKY_OK; \
+        if (planned != SKY_OK) {                                                                                \
+            return sky_ctx_keep(ctx, planned);                                                                  \
+        }                                                                                                       \
         size_t mark = 0;                                                                                        \
         void *scratch = NULL;                                                                                   \
         SKY_TRY(sky_dispatch_begin(ctx, #op, bytes, &mark, &scratch));                                          \

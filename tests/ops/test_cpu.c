@@ -343,6 +343,48 @@ TEST(cpu_attention_8bit_refuses_inexact_scores)
     rig_close(&r);
 }
 
+/* What the backend cannot do shows when a pass is planned. */
+TEST(cpu_refuses_when_planning)
+{
+    enum { LARGEST_ROW = SKY_CPU_THREAD_BYTES / 4 };
+    rig r;
+    sky_tensor t[3];
+    CHECK(rig_open(&r, &variants[0], 0, 0));
+    for (int64_t dim = 1024; dim <= 1025; dim++) {
+        for (int i = 0; i < 3; i++) {
+            CHECK_OK(sky_ctx_tensor(&r.ctx, &t[i], i < 2 ? SKY_I8 : SKY_F8_E4M3, 3, (int64_t[]){1, 1, dim}));
+        }
+        sky_tensor y;
+        sky_tensor one;
+        sky_tensor scale;
+        CHECK_OK(sky_ctx_tensor(&r.ctx, &y, SKY_F32, 3, t[0].shape));
+        CHECK_OK(sky_ctx_tensor(&r.ctx, &one, SKY_F32, 2, (int64_t[]){1, 1}));
+        CHECK_OK(sky_ctx_tensor(&r.ctx, &scale, SKY_F32, 2, (int64_t[]){1, dim}));
+        const sky_attention_8bit_args args = {.y = y,
+                                              .q = t[0],
+                                              .q_scale = one,
+                                              .k = t[1],
+                                              .k_scale = one,
+                                              .v = t[2],
+                                              .v_scale = scale,
+                                              .softmax_scale = 1.0F};
+        EXPECT(sky_attention_8bit(&r.ctx, &args) == (dim > 1024 ? SKY_ERR_UNSUPPORTED : SKY_OK));
+    }
+    for (int64_t dim = 2688; dim <= 2816; dim += 128) {
+        CHECK_OK(sky_ctx_tensor(&r.ctx, &t[0], SKY_F32, 3, (int64_t[]){1, 1, dim}));
+        CHECK_OK(sky_ctx_tensor(&r.ctx, &t[1], SKY_F32, 3, t[0].shape));
+        const sky_attention_args args = {.y = t[0], .q = t[1], .k = t[1], .v = t[1], .softmax_scale = 1.0F};
+        EXPECT(sky_attention(&r.ctx, &args) == (dim > 2688 ? SKY_ERR_UNSUPPORTED : SKY_OK));
+    }
+    for (int64_t cols = LARGEST_ROW; cols <= LARGEST_ROW + 1; cols++) {
+        CHECK_OK(sky_ctx_tensor(&r.ctx, &t[0], SKY_F32, 2, (int64_t[]){1, cols}));
+        CHECK_OK(sky_ctx_tensor(&r.ctx, &t[1], SKY_F32, 1, (int64_t[]){cols}));
+        const sky_rms_norm_args args = {.y = t[0], .x = t[0], .weight = t[1]};
+        EXPECT(sky_rms_norm(&r.ctx, &args) == (cols > LARGEST_ROW ? SKY_ERR_UNSUPPORTED : SKY_OK));
+    }
+    rig_close(&r);
+}
+
 TEST(cpu_device_refuses_what_it_cannot_be)
 {
     void *device = NULL;

@@ -258,6 +258,58 @@ TEST(mistakes_are_not_held_back)
     rig_close(&r);
 }
 
+/* A backend whose linear takes up to two rows, with a row of scratch for each, and counts how often it is asked. */
+static int num_plans;
+
+static sky_status linear_of_two_rows(sky_ctx *ctx, const sky_linear_args *args, size_t *scratch_bytes)
+{
+    (void)ctx;
+    num_plans++;
+    EXPECT(*scratch_bytes == 0);
+    if (args->x.shape[0] > 2) {
+        return sky_fail(SKY_ERR_UNSUPPORTED, "linear: %lld rows, at most 2", (long long)args->x.shape[0]);
+    }
+    *scratch_bytes = (size_t)args->x.shape[0] * SKY_ARENA_ALIGNMENT_BYTES;
+    return SKY_OK;
+}
+
+TEST(a_plan_refuses_when_planning_and_when_computing)
+{
+    static float memory[3][16];
+    const sky_linear_args two = {.y = SKY_TENSOR(memory[0], SKY_F32, 2, 1),
+                                 .x = SKY_TENSOR(memory[1], SKY_F32, 2, 4),
+                                 .weight = SKY_TENSOR(memory[2], SKY_F32, 1, 4)};
+    sky_linear_args three = two;
+    three.y.shape[0] = 3;
+    three.x.shape[0] = 3;
+    for (int planning = 0; planning < 2; planning++) {
+        rig r;
+        sky_held held;
+        test_parameters("planning=%d", planning);
+        CHECK(rig_open(&r, test_backend_at(0), 0, planning ? 0 : 4096));
+        const sky_backend *whole = r.ctx.backend;
+        sky_backend choosy = failing_backend();
+        choosy.linear_plan = linear_of_two_rows;
+        num_plans = 0;
+        r.ctx.backend = &choosy;
+        CHECK_STATUS(sky_linear(&r.ctx, &three), SKY_ERR_UNSUPPORTED);
+        EXPECT(strcmp(sky_message(), "linear: 3 rows, at most 2") == 0);
+        EXPECT(num_plans == 1 && num_others == 0 && r.arena.peak_bytes == 0);
+        CHECK_OK(sky_linear(&r.ctx, &two));
+        CHECK_OK(sky_linear(&r.ctx, &two)); /* asked every time */
+        EXPECT(num_plans == 3 && num_others == (planning ? 0 : 2) && r.arena.used_bytes == 0);
+        EXPECT(r.arena.peak_bytes == (size_t)2 * SKY_ARENA_ALIGNMENT_BYTES);
+
+        sky_ctx_hold(&r.ctx, &held); /* a rank that meets it alone passes by the others' exchanges */
+        CHECK_OK(sky_linear(&r.ctx, &three));
+        EXPECT(sky_ctx_failed(&r.ctx) && num_others == (planning ? 0 : 2));
+        CHECK_STATUS(sky_ctx_release(&r.ctx), SKY_ERR_UNSUPPORTED);
+        EXPECT(strcmp(sky_message(), "linear: 3 rows, at most 2") == 0);
+        r.ctx.backend = whole;
+        rig_close(&r);
+    }
+}
+
 static sky_status no_move(void *device, void *to, const void *from, size_t bytes)
 {
     (void)device;

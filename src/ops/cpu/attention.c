@@ -35,11 +35,17 @@ static void finish(const void *arg, int64_t head, const float *sum, float total,
     }
 }
 
+sky_status SKY_CPU(attention_plan)(sky_ctx *ctx, const sky_attention_args *args, size_t *scratch_bytes)
+{
+    (void)ctx;
+    (void)scratch_bytes;
+    return SKY_CPU(attention_fits)("attention", args->q.shape[2]);
+}
+
 sky_status SKY_CPU(attention)(sky_ctx *ctx, const sky_attention_args *args, void *scratch)
 {
     (void)scratch;
     sky_attention_job job = {
-        .op = "attention",
         .args = args,
         .y = args->y,
         .q = args->q,

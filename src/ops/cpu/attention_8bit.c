@@ -39,15 +39,22 @@ static void finish(const void *arg, int64_t head, const float *sum, float total,
     }
 }
 
+sky_status SKY_CPU(attention_8bit_plan)(sky_ctx *ctx, const sky_attention_8bit_args *args, size_t *scratch_bytes)
+{
+    const int64_t head_dim = args->q.shape[2];
+    (void)ctx;
+    (void)scratch_bytes;
+    if (head_dim > MAX_EXACT_DIM) {
+        return sky_fail(SKY_ERR_UNSUPPORTED, "attention_8bit: head_dim %lld is beyond the CPU backend's limit of %d",
+                        (long long)head_dim, MAX_EXACT_DIM);
+    }
+    return SKY_CPU(attention_fits)("attention_8bit", head_dim);
+}
+
 sky_status SKY_CPU(attention_8bit)(sky_ctx *ctx, const sky_attention_8bit_args *args, void *scratch)
 {
     (void)scratch;
-    if (args->q.shape[2] > MAX_EXACT_DIM) {
-        return sky_fail(SKY_ERR_UNSUPPORTED, "attention_8bit: head_dim %lld is beyond the CPU backend's limit of %d",
-                        (long long)args->q.shape[2], MAX_EXACT_DIM);
-    }
     sky_attention_job job = {
-        .op = "attention_8bit",
         .args = args,
         .y = args->y,
         .q = args->q,

@@ -117,6 +117,15 @@ static void run_job(void *arg, int64_t index, int thread)
     finish_rows(job, &b, head, first, rows);
 }
 
+sky_status SKY_CPU(attention_fits)(const char *op, int64_t head_dim)
+{
+    if (largest_stretch(head_dim, sky_padded_cols(head_dim)) == 0) {
+        return sky_fail(SKY_ERR_UNSUPPORTED, "%s: head_dim %lld does not fit the CPU backend's %d bytes a thread", op,
+                        (long long)head_dim, SKY_CPU_THREAD_BYTES);
+    }
+    return SKY_OK;
+}
+
 sky_status SKY_CPU(attention_run)(sky_ctx *ctx, sky_attention_job *job)
 {
     const sky_cpu_device *device = sky_cpu_device_of(ctx);
@@ -127,10 +136,6 @@ sky_status SKY_CPU(attention_run)(sky_ctx *ctx, sky_attention_job *job)
     job->head_dim = job->q.shape[2];
     job->padded_dim = sky_padded_cols(job->head_dim);
     job->stretch = largest_stretch(job->head_dim, job->padded_dim);
-    if (job->stretch == 0) {
-        return sky_fail(SKY_ERR_UNSUPPORTED, "%s: head_dim %lld does not fit the CPU backend's %d bytes a thread",
-                        job->op, (long long)job->head_dim, SKY_CPU_THREAD_BYTES);
-    }
     while (job->stretch > 2 * PIECE && device->num_threads > 1 &&
            job->num_heads * sky_div_up(job->num_queries, job->stretch) < 4 * (int64_t)device->num_threads) {
         job->stretch = job->stretch / 2 / PIECE * PIECE;

@@ -31,7 +31,6 @@ typedef struct sky_attention_piece {
 } sky_attention_piece;
 
 typedef struct sky_attention_job {
-    const char *op;
     const void *args;
     sky_tensor y, q, k, v, lse;
     /* Products become weights, and the rows' running values move on: sky_softmax_row(). */
@@ -47,7 +46,9 @@ typedef struct sky_attention_job {
     int64_t num_stretches;
 } sky_attention_job;
 
-/* Errors: UNSUPPORTED where a thread's memory is too small for the head dim. */
+/* The op's plan. Errors: UNSUPPORTED where a thread's memory is too small for the head dim. */
+sky_status SKY_CPU(attention_fits)(const char *op, int64_t head_dim);
+
 sky_status SKY_CPU(attention_run)(sky_ctx *ctx, sky_attention_job *job);
 
 /* The scores z of row i, -inf past the last key, become weights; with e4m3 as values of that type, 448 the largest. */

@@ -10,12 +10,13 @@
 enum { SKY_CPU_CONV3D_PAD = 16 };
 
 /* The weight, packed and in f32. */
-static inline size_t sky_cpu_conv3d_scratch(const sky_ctx *ctx, const sky_conv3d_args *args)
+static inline sky_status sky_cpu_conv3d_plan(sky_ctx *ctx, const sky_conv3d_args *args, size_t *scratch_bytes)
 {
     (void)ctx;
     const int64_t *w = args->weight.shape;
     const int64_t padded = (w[4] + SKY_CPU_CONV3D_PAD - 1) / SKY_CPU_CONV3D_PAD * SKY_CPU_CONV3D_PAD;
-    return (size_t)(w[0] * w[1] * w[2] * w[3] * padded) * sizeof(float);
+    *scratch_bytes = (size_t)(w[0] * w[1] * w[2] * w[3] * padded) * sizeof(float);
+    return SKY_OK;
 }
 
 #endif

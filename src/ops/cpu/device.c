@@ -1,7 +1,5 @@
 #include "ops/cpu/device.h"
 
-#include "ops/cpu/conv3d_plan.h"
-
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -59,30 +57,33 @@ static sky_status device_sync(void *device)
     return SKY_OK;
 }
 
-/* Hands each op on to the device's instruction set. */
-#define FORWARD(op)                                                                          \
-    static sky_status forward_##op(sky_ctx *ctx, const sky_##op##_args *args, void *scratch) \
-    {                                                                                        \
-        return sky_cpu_device_of(ctx)->isa->table->op(ctx, args, scratch);                   \
+/* Hands each op and its plan on to the device's instruction set. */
+#define FORWARD(op)                                                                               \
+    static sky_status forward_##op(sky_ctx *ctx, const sky_##op##_args *args, void *scratch)      \
+    {                                                                                             \
+        return sky_cpu_device_of(ctx)->isa->table->op(ctx, args, scratch);                        \
+    }                                                                                             \
+    static sky_status plan_##op(sky_ctx *ctx, const sky_##op##_args *args, size_t *scratch_bytes) \
+    {                                                                                             \
+        const sky_backend *table = sky_cpu_device_of(ctx)->isa->table;                            \
+        return table->op##_plan != NULL ? table->op##_plan(ctx, args, scratch_bytes) : SKY_OK;    \
     }
 SKY_OPS(FORWARD)
 #undef FORWARD
 
 const sky_backend *sky_backend_cpu(void)
 {
-    static const sky_backend backend = {
-        .name = "cpu",
-        .alloc = device_alloc,
-        .free = device_free,
-        .upload = device_copy,
-        .download = device_copy,
-        .copy = device_copy,
-        .zero = device_zero,
-        .sync = device_sync,
-#define ENTRY(op) .op = forward_##op,
-        SKY_OPS(ENTRY)
+    static const sky_backend backend = {.name = "cpu",
+                                        .alloc = device_alloc,
+                                        .free = device_free,
+                                        .upload = device_copy,
+                                        .download = device_copy,
+                                        .copy = device_copy,
+                                        .zero = device_zero,
+                                        .sync = device_sync,
+#define ENTRY(op) .op = forward_##op, .op##_plan = plan_##op,
+                                        SKY_OPS(ENTRY)
 #undef ENTRY
-            .conv3d_scratch = sky_cpu_conv3d_scratch,
     };
     return &backend;
 }

@@ -18,9 +18,22 @@
 #define SKY_CPU_DECLARE(op) sky_status SKY_CPU(op)(sky_ctx * ctx, const sky_##op##_args *args, void *scratch);
 SKY_OPS(SKY_CPU_DECLARE)
 #undef SKY_CPU_DECLARE
+
+/* Those that can refuse, or that need scratch: the others have no plan (NULL in the table). */
+#define SKY_CPU_DECLARE_PLAN(op) \
+    sky_status SKY_CPU(op##_plan)(sky_ctx * ctx, const sky_##op##_args *args, size_t *scratch_bytes);
+SKY_CPU_DECLARE_PLAN(attention)
+SKY_CPU_DECLARE_PLAN(attention_8bit)
+SKY_CPU_DECLARE_PLAN(channel_norm)
+SKY_CPU_DECLARE_PLAN(layer_norm)
+SKY_CPU_DECLARE_PLAN(layer_norm_modulate)
+SKY_CPU_DECLARE_PLAN(qk_norm_rope)
+SKY_CPU_DECLARE_PLAN(rms_norm)
+SKY_CPU_DECLARE_PLAN(rope)
+#undef SKY_CPU_DECLARE_PLAN
 #endif
 
-/* An instruction set; only the ops' entries of its table are set. */
+/* An instruction set; only the ops' entries of its table, and of their plans, are set. */
 typedef struct sky_cpu_isa {
     const char *name;
     const sky_backend *table;

@@ -35,17 +35,38 @@ static void run_rows(void *arg, int64_t index, int thread)
     }
 }
 
-static sky_status run(sky_ctx *ctx, const char *op, const void *args, const sky_tensor *x, const sky_tensor *y,
-                      norm_rows body)
+/* An op's plan: a thread has one row in its memory. */
+static sky_status row_fits(const char *op, const sky_tensor *x)
+{
+    const int64_t cols = x->shape[x->num_dims - 1];
+    if (cols > SKY_CPU_THREAD_BYTES / (int64_t)sizeof(float)) {
+        return sky_fail(SKY_ERR_UNSUPPORTED, "%s: rows of %lld do not fit the CPU backend's %d bytes a thread", op,
+                        (long long)cols, SKY_CPU_THREAD_BYTES);
+    }
+    return SKY_OK;
+}
+
+#define PLAN(op)                                                                                     \
+    sky_status SKY_CPU(op##_plan)(sky_ctx * ctx, const sky_##op##_args *args, size_t *scratch_bytes) \
+    {                                                                                                \
+        (void)ctx;                                                                                   \
+        (void)scratch_bytes;                                                                         \
+        return row_fits(#op, &args->x);                                                              \
+    }
+PLAN(channel_norm)
+PLAN(layer_norm)
+PLAN(layer_norm_modulate)
+PLAN(qk_norm_rope)
+PLAN(rms_norm)
+PLAN(rope)
+#undef PLAN
+
+static sky_status run(sky_ctx *ctx, const void *args, const sky_tensor *x, const sky_tensor *y, norm_rows body)
 {
     const sky_cpu_device *device = sky_cpu_device_of(ctx);
     const int64_t cols = x->shape[x->num_dims - 1];
     if (sky_tensor_len(x) == 0) {
         return SKY_OK;
-    }
-    if (cols > SKY_CPU_THREAD_BYTES / (int64_t)sizeof(float)) {
-        return sky_fail(SKY_ERR_UNSUPPORTED, "%s: rows of %lld do not fit the CPU backend's %d bytes a thread", op,
-                        (long long)cols, SKY_CPU_THREAD_BYTES);
     }
     norm_job job = {.args = args, .device = device, .x = *x, .y = *y, .cols = cols, .body = body};
     job.rows = sky_tensor_len(x) / cols;
@@ -92,7 +113,7 @@ EACH_ROW(rms_norm)
 sky_status SKY_CPU(rms_norm)(sky_ctx *ctx, const sky_rms_norm_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, "rms_norm", args, &args->x, &args->y, rms_norm_rows);
+    return run(ctx, args, &args->x, &args->y, rms_norm_rows);
 }
 
 /* Mean and 1 / sqrt(var + eps). */
@@ -121,7 +142,7 @@ EACH_ROW(layer_norm)
 sky_status SKY_CPU(layer_norm)(sky_ctx *ctx, const sky_layer_norm_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, "layer_norm", args, &args->x, &args->y, layer_norm_rows);
+    return run(ctx, args, &args->x, &args->y, layer_norm_rows);
 }
 
 static void layer_norm_modulate_row(const norm_job *job, int64_t row, const float *x, float *y)
@@ -143,7 +164,7 @@ EACH_ROW(layer_norm_modulate)
 sky_status SKY_CPU(layer_norm_modulate)(sky_ctx *ctx, const sky_layer_norm_modulate_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, "layer_norm_modulate", args, &args->x, &args->y, layer_norm_modulate_rows);
+    return run(ctx, args, &args->x, &args->y, layer_norm_modulate_rows);
 }
 
 /* In two passes: a row's sum, root, quotient and exponentials one after the other would be waited for in each row anew. */
@@ -178,7 +199,7 @@ static void channel_norm_rows(const norm_job *job, int64_t first, int64_t count,
 sky_status SKY_CPU(channel_norm)(sky_ctx *ctx, const sky_channel_norm_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, "channel_norm", args, &args->x, &args->y, channel_norm_rows);
+    return run(ctx, args, &args->x, &args->y, channel_norm_rows);
 }
 
 /* Neighbours form a pair; freqs [dim / 2, 2] holds cos and sin. x may be y. */
@@ -208,7 +229,7 @@ EACH_ROW(rope)
 sky_status SKY_CPU(rope)(sky_ctx *ctx, const sky_rope_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, "rope", args, &args->x, &args->y, rope_rows);
+    return run(ctx, args, &args->x, &args->y, rope_rows);
 }
 
 static void qk_norm_rope_row(const norm_job *job, int64_t row, const float *x, float *y)
@@ -232,5 +253,5 @@ EACH_ROW(qk_norm_rope)
 sky_status SKY_CPU(qk_norm_rope)(sky_ctx *ctx, const sky_qk_norm_rope_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, "qk_norm_rope", args, &args->x, &args->y, qk_norm_rope_rows);
+    return run(ctx, args, &args->x, &args->y, qk_norm_rope_rows);
 }

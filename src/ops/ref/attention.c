@@ -4,10 +4,11 @@
 #include <math.h>
 
 /* One row of q, of scores and of y in f64. */
-size_t sky_ref_attention_scratch(const sky_ctx *ctx, const sky_attention_args *args)
+sky_status sky_ref_attention_plan(sky_ctx *ctx, const sky_attention_args *args, size_t *scratch_bytes)
 {
     (void)ctx;
-    return (size_t)(2 * args->q.shape[2] + args->k.shape[0]) * sizeof(double);
+    *scratch_bytes = (size_t)(2 * args->q.shape[2] + args->k.shape[0]) * sizeof(double);
+    return SKY_OK;
 }
 
 static double largest(const double *scores, int64_t len)

@@ -6,10 +6,11 @@
 enum { TILE = SKY_K_GROUP_TOKENS };
 
 /* One row of y: a tile's share in f64, and the running sum in f32. */
-size_t sky_ref_attention_8bit_scratch(const sky_ctx *ctx, const sky_attention_8bit_args *args)
+sky_status sky_ref_attention_8bit_plan(sky_ctx *ctx, const sky_attention_8bit_args *args, size_t *scratch_bytes)
 {
     (void)ctx;
-    return (size_t)args->q.shape[2] * (sizeof(double) + sizeof(float));
+    *scratch_bytes = (size_t)args->q.shape[2] * (sizeof(double) + sizeof(float));
+    return SKY_OK;
 }
 
 typedef struct running {

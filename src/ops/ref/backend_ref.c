@@ -60,11 +60,11 @@ const sky_backend *sky_backend_ref(void)
 #define SKY_REF_ENTRY(op) .op = sky_ref_##op,
         SKY_OPS(SKY_REF_ENTRY)
 #undef SKY_REF_ENTRY
-            .attention_scratch = sky_ref_attention_scratch,
-        .attention_8bit_scratch = sky_ref_attention_8bit_scratch,
-        .conv3d_scratch = sky_ref_conv3d_scratch,
-        .linear_scratch = sky_ref_linear_scratch,
-        .qk_norm_rope_scratch = sky_ref_qk_norm_rope_scratch,
+            .attention_plan = sky_ref_attention_plan,
+        .attention_8bit_plan = sky_ref_attention_8bit_plan,
+        .conv3d_plan = sky_ref_conv3d_plan,
+        .linear_plan = sky_ref_linear_plan,
+        .qk_norm_rope_plan = sky_ref_qk_norm_rope_plan,
     };
     return &backend;
 }

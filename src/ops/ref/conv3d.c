@@ -2,10 +2,11 @@
 #include "ops/ref/ref_ops.h"
 
 /* The sums of one output position, one per output channel. */
-size_t sky_ref_conv3d_scratch(const sky_ctx *ctx, const sky_conv3d_args *args)
+sky_status sky_ref_conv3d_plan(sky_ctx *ctx, const sky_conv3d_args *args, size_t *scratch_bytes)
 {
     (void)ctx;
-    return (size_t)args->weight.shape[4] * sizeof(double);
+    *scratch_bytes = (size_t)args->weight.shape[4] * sizeof(double);
+    return SKY_OK;
 }
 
 /* Adds what the kernel's plane kt sees in frame (of x or past) around the upper left corner (top, left). */

@@ -1,10 +1,11 @@
 #include "ops/ref/load_store.h"
 #include "ops/ref/ref_ops.h"
 
-size_t sky_ref_linear_scratch(const sky_ctx *ctx, const sky_linear_args *args)
+sky_status sky_ref_linear_plan(sky_ctx *ctx, const sky_linear_args *args, size_t *scratch_bytes)
 {
     (void)ctx;
-    return (size_t)args->x.shape[1] * sizeof(double);
+    *scratch_bytes = (size_t)args->x.shape[1] * sizeof(double);
+    return SKY_OK;
 }
 
 sky_status sky_ref_linear(sky_ctx *ctx, const sky_linear_args *args, void *scratch)

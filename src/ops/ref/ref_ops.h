@@ -12,11 +12,11 @@
 SKY_OPS(SKY_DECLARE_REF)
 #undef SKY_DECLARE_REF
 
-/* Only these need scratch. */
-size_t sky_ref_attention_scratch(const sky_ctx *ctx, const sky_attention_args *args);
-size_t sky_ref_attention_8bit_scratch(const sky_ctx *ctx, const sky_attention_8bit_args *args);
-size_t sky_ref_conv3d_scratch(const sky_ctx *ctx, const sky_conv3d_args *args);
-size_t sky_ref_linear_scratch(const sky_ctx *ctx, const sky_linear_args *args);
-size_t sky_ref_qk_norm_rope_scratch(const sky_ctx *ctx, const sky_qk_norm_rope_args *args);
+/* Only these need scratch; nothing is refused. */
+sky_status sky_ref_attention_plan(sky_ctx *ctx, const sky_attention_args *args, size_t *scratch_bytes);
+sky_status sky_ref_attention_8bit_plan(sky_ctx *ctx, const sky_attention_8bit_args *args, size_t *scratch_bytes);
+sky_status sky_ref_conv3d_plan(sky_ctx *ctx, const sky_conv3d_args *args, size_t *scratch_bytes);
+sky_status sky_ref_linear_plan(sky_ctx *ctx, const sky_linear_args *args, size_t *scratch_bytes);
+sky_status sky_ref_qk_norm_rope_plan(sky_ctx *ctx, const sky_qk_norm_rope_args *args, size_t *scratch_bytes);
 
 #endif

@@ -24,10 +24,11 @@ sky_status sky_ref_rope(sky_ctx *ctx, const sky_rope_args *args, void *scratch)
 }
 
 /* One row between norm and rotation, in f32. */
-size_t sky_ref_qk_norm_rope_scratch(const sky_ctx *ctx, const sky_qk_norm_rope_args *args)
+sky_status sky_ref_qk_norm_rope_plan(sky_ctx *ctx, const sky_qk_norm_rope_args *args, size_t *scratch_bytes)
 {
     (void)ctx;
-    return (size_t)args->x.shape[1] * sizeof(float);
+    *scratch_bytes = (size_t)args->x.shape[1] * sizeof(float);
+    return SKY_OK;
 }
 
 sky_status sky_ref_qk_norm_rope(sky_ctx *ctx, const sky_qk_norm_rope_args *args, void *scratch)
