@@ -81,6 +81,30 @@ sky_status sky_check_bias(const sky_ctx *ctx, const char *op, sky_operand bias, 
     return check_row(ctx, op, bias, len, SKY_F32_OR_BF16);
 }
 
+sky_status sky_check_linear_sums(const sky_ctx *ctx, const char *op, sky_operand y, sky_operand x,
+                                 const sky_linear_sums *sums)
+{
+    const sky_operand parts[] = {
+        {"x_scale", &sums->x_scale}, {"weight_scale", &sums->weight_scale}, {"bias", &sums->bias}};
+    if (x.tensor->dtype != SKY_I32) {
+        for (int i = 0; i < 3; i++) {
+            if (sky_tensor_present(parts[i].tensor) || parts[i].tensor->num_dims != 0) {
+                return SKY_CHECK_FAIL(SKY_ERR_DTYPE, op, "only i32 sums have scales", x, parts[i]);
+            }
+        }
+        return SKY_OK;
+    }
+    SKY_TRY(sky_check_vector(ctx, op, parts[0], x.tensor->shape[0]));
+    SKY_TRY(sky_check_vector(ctx, op, parts[1], x.tensor->shape[1]));
+    if (sky_tensor_present(&sums->bias)) {
+        SKY_TRY(sky_check_bias(ctx, op, parts[2], x.tensor->shape[1]));
+    }
+    for (int i = 0; i < 3; i++) {
+        SKY_TRY(sky_check_disjoint(ctx, op, y, parts[i]));
+    }
+    return SKY_OK;
+}
+
 sky_status sky_check_parts(const sky_ctx *ctx, const char *op, sky_operand parts, int64_t len, unsigned dtypes)
 {
     const sky_tensor *t = parts.tensor;

@@ -7,6 +7,7 @@
 #define SKY_OPS_CHECK_H
 
 #include "ops/ctx.h"
+#include "ops/linear_sums.h"
 
 typedef struct sky_operand {
     const char *name;
@@ -25,6 +26,7 @@ enum {
     SKY_ONLY_E4M3 = 1 << SKY_F8_E4M3,
     SKY_E4M3_OR_I8 = 1 << SKY_F8_E4M3 | 1 << SKY_I8,
     SKY_F32_OR_BF16 = 1 << SKY_F32 | 1 << SKY_BF16,
+    SKY_LINEAR_OUTPUT = SKY_F32_OR_BF16 | 1 << SKY_I32,
 };
 
 enum { SKY_ANY_DIMS = -1 };
@@ -50,6 +52,13 @@ sky_status sky_check_vector(const sky_ctx *ctx, const char *op, sky_operand vect
 
 /* A bias [len] of f32 or bf16. Errors: SHAPE, DTYPE. */
 sky_status sky_check_bias(const sky_ctx *ctx, const char *op, sky_operand bias, int64_t len);
+
+/*
+ * The output of a linear layer, x [rows, cols] in the set SKY_LINEAR_OUTPUT: with i32, and with nothing else, sums says how it
+ * becomes numbers. y is apart from what sums holds. Errors: SHAPE, DTYPE, INTERNAL.
+ */
+sky_status sky_check_linear_sums(const sky_ctx *ctx, const char *op, sky_operand y, sky_operand x,
+                                 const sky_linear_sums *sums);
 
 /* A vector [len] or [parts, len], of at least one part. Errors: SHAPE, DTYPE. */
 sky_status sky_check_parts(const sky_ctx *ctx, const char *op, sky_operand parts, int64_t len, unsigned dtypes);

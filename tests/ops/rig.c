@@ -237,6 +237,9 @@ float *rig_read(rig *r, const sky_tensor *t)
         case SKY_BF16:
             out[i] = sky_bf16_to_f32(((const uint16_t *)(const void *)bytes)[i]);
             break;
+        case SKY_I32: /* of large ones the first digits */
+            out[i] = (float)((const int32_t *)(const void *)bytes)[i];
+            break;
         case SKY_I64: /* of large ones the first digits */
             out[i] = (float)((const int64_t *)(const void *)bytes)[i];
             break;

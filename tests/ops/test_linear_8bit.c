@@ -26,6 +26,25 @@ static sky_linear_8bit_args make_args(rig *r, const linear_params *p)
     };
 }
 
+static sky_status run_sums(rig *r, const void *params, sky_tensor *out)
+{
+    sky_linear_8bit_args args = make_args(r, params);
+    args.x_scale = args.weight_scale = args.bias = (sky_tensor){0};
+    *out = args.y;
+    return sky_linear_8bit(&r->ctx, &args);
+}
+
+static void expect_sums(const void *params, double *want)
+{
+    const linear_params *p = params;
+    for (int64_t i = 0; i < p->rows * p->cols; i++) {
+        want[i] = 0.0;
+        for (int64_t k = 0; k < p->len; k++) {
+            want[i] += op_value(SKY_I8, 1, i / p->cols * p->len + k) * op_value(SKY_I8, 3, i % p->cols * p->len + k);
+        }
+    }
+}
+
 static sky_status run_linear(rig *r, const void *params, sky_tensor *out)
 {
     const sky_linear_8bit_args args = make_args(r, params);
@@ -96,6 +115,17 @@ TEST(linear_8bit_is_a_scaled_matrix_product)
     }
 }
 
+TEST(linear_8bit_leaves_sums)
+{
+    static const int64_t sizes[][3] = {{1, 1, 1}, {105, 33, 257}, {3, 1024, 5}, {3, 1025, 5}, {129, 2300, 18}};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        const linear_params p = {
+            .codes = SKY_I8, .y = SKY_I32, .rows = sizes[i][0], .len = sizes[i][1], .cols = sizes[i][2]};
+        test_parameters("M=%d K=%d N=%d", (int)p.rows, (int)p.len, (int)p.cols);
+        op_check(&(op_case){run_sums, expect_sums, &p, .exact = true});
+    }
+}
+
 /* Sums of the largest products that there are, to the last unit: all of one sign, and with a small rest. */
 TEST(linear_8bit_sums_i8_exactly)
 {
@@ -141,6 +171,16 @@ TEST(linear_8bit_sums_i8_exactly)
                 EXPECT(y[j] == (float)sum);
             }
             free(y);
+            if (len < SKY_LINEAR_I8_MAX_LEN) {
+                const sky_linear_8bit_args bare = {
+                    .y = RIG_OUTPUT(&r, SKY_I32, ROWS, COLS), .x = args.x, .weight = args.weight};
+                EXPECT(sky_linear_8bit(&r.ctx, &bare) == SKY_OK);
+                unsigned char *bytes = rig_read_bytes(&r, &bare.y);
+                for (int j = 0; j < ROWS * COLS; j++) {
+                    EXPECT(((const int32_t *)(const void *)bytes)[j] == want[j / COLS][j % COLS]);
+                }
+                free(bytes);
+            }
             rig_close(&r);
         }
     }
@@ -318,6 +358,18 @@ TEST(linear_8bit_refuses)
     REFUSES(x_scale, (sky_tensor){0}, SKY_ERR_SHAPE);
     REFUSES(weight_scale, (sky_tensor){0}, SKY_ERR_SHAPE);
     REFUSES(y.data, memory[4] + 6, SKY_ERR_INTERNAL);
+    sky_linear_8bit_args sums = good;
+    sums.y.dtype = SKY_I32;
+    CHECK_STATUS(sky_linear_8bit(&r.ctx, &sums), SKY_ERR_DTYPE); /* with scales and bias */
+    sums.x_scale = sums.weight_scale = (sky_tensor){0};
+    CHECK_STATUS(sky_linear_8bit(&r.ctx, &sums), SKY_ERR_DTYPE); /* with bias */
+    sums.bias = (sky_tensor){0};
+    CHECK_OK(sky_linear_8bit(&r.ctx, &sums));
+    sums.x.dtype = sums.weight.dtype = SKY_F8_E4M3;
+    CHECK_STATUS(sky_linear_8bit(&r.ctx, &sums), SKY_ERR_DTYPE);
+    sums.x = SKY_TENSOR(memory[1], SKY_I8, 3, SKY_LINEAR_I8_MAX_LEN);
+    sums.weight = SKY_TENSOR(memory[3], SKY_I8, 7, SKY_LINEAR_I8_MAX_LEN);
+    CHECK_STATUS(sky_linear_8bit(&r.ctx, &sums), SKY_ERR_SHAPE);
     sky_linear_8bit_args bad = good; /* nothing to sum over; too much of it */
     bad.x = SKY_TENSOR(memory[1], SKY_I8, 3, 0);
     bad.weight = SKY_TENSOR(memory[3], SKY_I8, 7, 0);

@@ -85,6 +85,21 @@ static void end_chunk(const linear_job *job, int64_t k, double *restrict totals,
     }
 }
 
+/* The bare sums of i8 codes, which are whole numbers. */
+static void put_sums(const linear_job *job, int64_t row, int64_t col, int64_t cols, int64_t at, const buffers *b)
+{
+    int32_t *restrict y = (int32_t *)job->y.data + row * job->cols + col;
+    if (job->chunk_len < job->depth) {
+        for (int64_t j = 0; j < cols; j++) {
+            y[j] = (int32_t)b->totals[at + j];
+        }
+    } else {
+        for (int64_t j = 0; j < cols; j++) {
+            y[j] = (int32_t)b->sums[at + j];
+        }
+    }
+}
+
 static void put_row(const linear_job *job, int64_t row, int64_t col, int64_t cols, float *sums)
 {
     const sky_tensor *y = &job->y;
@@ -132,7 +147,11 @@ static void run_job(void *arg, int64_t index, int thread)
         }
     }
     for (int64_t r = 0; r < rows; r++) {
-        put_row(job, row + r, col, cols, b.sums + r * ld);
+        if (job->y.dtype == SKY_I32) {
+            put_sums(job, row + r, col, cols, r * ld, &b);
+        } else {
+            put_row(job, row + r, col, cols, b.sums + r * ld);
+        }
     }
 }
 

@@ -21,6 +21,10 @@ sky_status sky_ref_linear_8bit(sky_ctx *ctx, const sky_linear_8bit_args *args, v
             for (int64_t k = 0; k < len; k++) {
                 sum += (double)(value[x[k]] * value[weight[k]]); /* exact: at most 15 bits */
             }
+            if (args->y.dtype == SKY_I32) {
+                ((int32_t *)args->y.data)[m * cols + n] = (int32_t)sum;
+                continue;
+            }
             float y = (float)sum * (ref_load(&args->x_scale, m) * ref_load(&args->weight_scale, n));
             if (sky_tensor_present(&args->bias)) {
                 y += ref_load(&args->bias, n);
