@@ -20,6 +20,9 @@ sky_status sky_quantize_heads(sky_ctx *ctx, const sky_quantize_heads_args *args)
         return sky_fail(SKY_ERR_SHAPE, "%s: tokens_per_group is %lld: want at least 1", op,
                         (long long)args->tokens_per_group);
     }
+    if (args->num_parts < 0) {
+        return sky_fail(SKY_ERR_SHAPE, "%s: num_parts is %d: want at least 0", op, args->num_parts);
+    }
     const int64_t num_groups = shape[0] / args->tokens_per_group + (shape[0] % args->tokens_per_group != 0);
     if (args->scale.shape[0] != num_groups || args->scale.shape[1] != shape[1]) {
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want scale [ceil(S / tokens_per_group), N]", scale, x);

@@ -10,9 +10,9 @@
  * group's codes 0.
  *
  * Shapes   x, codes [S, N, D]; mean [N, D] or absent; scale [ceil(S / tokens_per_group), N]; D at least 1, S may be 0;
- *          outputs overlap nothing
+ *          outputs overlap nothing. codes and scale lie in num_parts parts (head_parts.h)
  * Types    x f32 or bf16; mean f32; codes i8; scale f32. Every backend gives the same bytes.
- * Errors   SHAPE, DTYPE
+ * Errors   SHAPE, DTYPE; SHAPE where tokens_per_group is below 1 or num_parts below 0
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
  * Source   docs/numerics.md, the 8-bit contract (Q: 64 tokens, K: 128 tokens); Zhang et al. 2024 (SageAttention2), section 3.
  */
@@ -20,6 +20,7 @@
 #define SKY_OPS_QUANTIZE_HEADS_H
 
 #include "ops/ctx.h"
+#include "ops/head_parts.h"
 
 enum { SKY_Q_GROUP_TOKENS = 64, SKY_K_GROUP_TOKENS = 128 };
 
@@ -29,6 +30,7 @@ typedef struct sky_quantize_heads_args {
     sky_tensor x;     /* [S, N, D] */
     sky_tensor mean;  /* [N, D] f32, optional */
     int64_t tokens_per_group;
+    int num_parts; /* of codes and scale; 0: one */
 } sky_quantize_heads_args;
 
 sky_status sky_quantize_heads(sky_ctx *ctx, const sky_quantize_heads_args *args);

@@ -14,6 +14,7 @@ typedef struct quant_params {
     bool want_scale; /* look at the scales, else at the codes */
     int64_t heads, group;
     bool mean;
+    int num_parts;
 } quant_params;
 
 /* The nearest multiple of an eighth of the power of two below, but at least of 2^-9. */
@@ -108,9 +109,25 @@ static sky_status run_heads(rig *r, const void *params, sky_tensor *out)
         .x = RIG_INPUT(r, p->x, 1, p->rows, p->heads, dim),
         .mean = p->mean ? RIG_INPUT(r, SKY_F32, 2, p->heads, dim) : (sky_tensor){0},
         .tokens_per_group = p->group,
+        .num_parts = p->num_parts,
     };
     *out = p->want_scale ? args.scale : args.codes;
     return sky_quantize_heads(&r->ctx, &args);
+}
+
+/* Index of a row's head in [part][rows, heads of the part]: everything of the parts before it, the rows above, its place. */
+static int64_t place_in_parts(const quant_params *p, int64_t rows, int64_t row, int64_t head)
+{
+    const int64_t parts = p->num_parts > 0 ? p->num_parts : 1;
+    int64_t before = 0;
+    int64_t part = 0;
+    int64_t count = p->heads / parts + (p->heads % parts > 0);
+    while (head >= before + count) {
+        before += count;
+        part++;
+        count = p->heads / parts + (part < p->heads % parts);
+    }
+    return before * rows + row * count + head - before;
 }
 
 static void expect_heads(const void *params, double *want)
@@ -130,9 +147,9 @@ static void expect_heads(const void *params, double *want)
             expect_group(p, v, tokens * dim, all);
             for (int64_t i = 0; i < tokens * dim; i++) {
                 if (p->want_scale) {
-                    want[first / p->group * p->heads + n] = all[0];
+                    want[place_in_parts(p, (p->rows + p->group - 1) / p->group, first / p->group, n)] = all[0];
                 } else {
-                    want[((first + i / dim) * p->heads + n) * dim + i % dim] = all[i];
+                    want[place_in_parts(p, p->rows, first + i / dim, n) * dim + i % dim] = all[i];
                 }
             }
         }
@@ -143,8 +160,10 @@ static void expect_heads(const void *params, double *want)
 
 TEST(quantize_heads_takes_a_scale_per_head_and_group)
 {
-    static const int64_t sizes[][4] = {{1, 1, 1, 64},    {64, 2, 32, 64}, {65, 3, 20, 64}, {300, 2, 128, 128},
-                                       {128, 1, 33, 64}, {7, 5, 3, 2},    {3, 1, 1100, 2}};
+    /* One part said and not said; parts that divide, that do not, and more than heads. */
+    static const int64_t sizes[][5] = {{1, 1, 1, 64, 0},      {64, 2, 32, 64, 1},  {65, 3, 20, 64, 0},
+                                       {300, 2, 128, 128, 2}, {128, 1, 33, 64, 3}, {7, 5, 3, 2, 3},
+                                       {3, 1, 1100, 2, 0},    {9, 4, 5, 4, 2}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         for (int kind = 0; kind < 8 && !test_failed(); kind++) {
             const quant_params p = {.x = kind & 1 ? SKY_BF16 : SKY_F32,
@@ -153,10 +172,11 @@ TEST(quantize_heads_takes_a_scale_per_head_and_group)
                                     .heads = sizes[i][1],
                                     .cols = sizes[i][2],
                                     .group = sizes[i][3],
+                                    .num_parts = (int)sizes[i][4],
                                     .mean = (kind & 2) != 0,
                                     .want_scale = (kind & 4) != 0};
-            test_parameters("S=%d N=%d D=%d group=%d mean=%d %s, %s", (int)p.rows, (int)p.heads, (int)p.cols,
-                            (int)p.group, p.mean, sky_dtype_name(p.x), p.want_scale ? "scales" : "codes");
+            test_parameters("S=%d N=%d D=%d group=%d parts=%d mean=%d %s, %s", (int)p.rows, (int)p.heads, (int)p.cols,
+                            (int)p.group, p.num_parts, p.mean, sky_dtype_name(p.x), p.want_scale ? "scales" : "codes");
             op_check(&(op_case){run_heads, expect_heads, &p, .exact = true});
         }
     }
@@ -561,6 +581,8 @@ TEST(quantize_heads_refuses)
             .scale = SKY_TENSOR(NULL, SKY_F32, 0, 2), .x = SKY_TENSOR(NULL, SKY_F32, 0, 2, 3), .tokens_per_group = 64);
     REFUSES(quantize_heads, SKY_ERR_SHAPE, .codes = codes, .scale = scale, .x = x, .tokens_per_group = 0);
     REFUSES(quantize_heads, SKY_ERR_SHAPE, .codes = codes, .scale = scale, .x = x, .tokens_per_group = 3);
+    REFUSES(quantize_heads, SKY_ERR_SHAPE, .codes = codes, .scale = scale, .x = x, .tokens_per_group = 2,
+            .num_parts = -1);
     REFUSES(quantize_heads, SKY_ERR_SHAPE, .codes = codes, .scale = SKY_TENSOR(memory[2], SKY_F32, 3, 3), .x = x,
             .tokens_per_group = 2);
     REFUSES(quantize_heads, SKY_ERR_SHAPE, .codes = SKY_TENSOR(memory[1], SKY_I8, 5, 3, 2), .scale = scale, .x = x,

@@ -111,12 +111,16 @@ static void quantize_group(void *arg, int64_t index, int thread)
     const int64_t head = index % num_heads;
     const int64_t first = index / num_heads * args->tokens_per_group;
     const int64_t tokens = sky_min_i64(args->tokens_per_group, args->x.shape[0] - first);
+    const sky_span part = sky_part_of_head(num_heads, args->num_parts, head);
+    const int64_t in_part = head - part.first;
     const float *mean = args->mean.data;
     float buf[SKY_BLOCK_LEN];
     uint32_t bits = 0;
     float amax = 0.0F;
     for (int pass = 0; pass < 2; pass++) {
         for (int64_t s = first; s < first + tokens; s++) {
+            uint8_t *codes = args->codes.data;
+            codes += sky_part_row(part, args->x.shape[0], head_dim, s) + in_part * head_dim;
             for (int64_t d = 0; d < head_dim; d += SKY_BLOCK_LEN) {
                 const int64_t len = sky_min_i64(SKY_BLOCK_LEN, head_dim - d);
                 const int64_t channel = head * head_dim + d;
@@ -125,13 +129,14 @@ static void quantize_group(void *arg, int64_t index, int thread)
                 if (pass == 0) {
                     bits = sky_amax_bits(v, len, bits);
                 } else {
-                    sky_encode_i8((uint8_t *)args->codes.data + at, v, len, 1.0F / amax * 127.0F);
+                    sky_encode_i8(codes + d, v, len, 1.0F / amax * 127.0F);
                 }
             }
         }
         amax = sky_amax_at_least(sky_bits_float(bits));
     }
-    ((float *)args->scale.data)[index] = amax / 127.0F;
+    float *scale = args->scale.data;
+    scale[sky_part_row(part, args->scale.shape[0], 1, index / num_heads) + in_part] = amax / 127.0F;
 }
 
 sky_status SKY_CPU(quantize_heads)(sky_ctx *ctx, const sky_quantize_heads_args *args, void *scratch)

@@ -63,44 +63,44 @@ sky_status sky_ref_dequantize_rows(sky_ctx *ctx, const sky_dequantize_rows_args 
     return SKY_OK;
 }
 
-/* One group of one head: its tokens' runs of head_dim lie width elements apart. */
-static void quantize_group(const sky_quantize_heads_args *args, int64_t first, int64_t tokens, int64_t head,
-                           int64_t scale_index)
+/* One group of one head. */
+static void quantize_group(const sky_quantize_heads_args *args, int64_t group, int64_t head)
 {
+    const int64_t num_tokens = args->x.shape[0];
+    const int64_t num_heads = args->x.shape[1];
     const int64_t head_dim = args->x.shape[2];
-    const int64_t width = args->x.shape[1] * head_dim;
+    const int64_t first = group * args->tokens_per_group;
+    const int64_t end = num_tokens - first < args->tokens_per_group ? num_tokens : first + args->tokens_per_group;
+    const sky_span part = sky_part_of_head(num_heads, args->num_parts, head);
+    const int64_t in_part = head - part.first;
     float amax = 0.0F;
     for (int pass = 0; pass < 2; pass++) {
-        for (int64_t s = first; s < first + tokens; s++) {
+        for (int64_t s = first; s < end; s++) {
+            const int64_t to = sky_part_row(part, num_tokens, head_dim, s) + in_part * head_dim;
             for (int64_t d = 0; d < head_dim; d++) {
-                const int64_t at = s * width + head * head_dim + d;
-                float v = ref_load(&args->x, at);
+                float v = ref_load(&args->x, (s * num_heads + head) * head_dim + d);
                 if (sky_tensor_present(&args->mean)) {
                     v -= ref_load(&args->mean, head * head_dim + d);
                 }
                 if (pass == 0) {
                     amax = larger(amax, v);
                 } else {
-                    ((uint8_t *)args->codes.data)[at] = code_of(SKY_I8, v * factor_of(127.0F, amax));
+                    ((uint8_t *)args->codes.data)[to + d] = code_of(SKY_I8, v * factor_of(127.0F, amax));
                 }
             }
         }
         amax = at_least(amax);
     }
-    ref_store(&args->scale, scale_index, amax / 127.0F);
+    ref_store(&args->scale, sky_part_row(part, args->scale.shape[0], 1, group) + in_part, amax / 127.0F);
 }
 
 sky_status sky_ref_quantize_heads(sky_ctx *ctx, const sky_quantize_heads_args *args, void *scratch)
 {
     (void)ctx;
     (void)scratch;
-    const int64_t tokens = args->x.shape[0];
-    const int64_t num_heads = args->x.shape[1];
     for (int64_t g = 0; g < args->scale.shape[0]; g++) {
-        const int64_t first = g * args->tokens_per_group;
-        const int64_t count = tokens - first < args->tokens_per_group ? tokens - first : args->tokens_per_group;
-        for (int64_t n = 0; n < num_heads; n++) {
-            quantize_group(args, first, count, n, g * num_heads + n);
+        for (int64_t n = 0; n < args->x.shape[1]; n++) {
+            quantize_group(args, g, n);
         }
     }
     return SKY_OK;
