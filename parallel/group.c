@@ -1,5 +1,6 @@
 #include "parallel/group.h"
 
+#include "base/clock.h"
 #include "parallel/group_impl.h"
 
 #include <ctype.h>
@@ -7,16 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { AGREED_MESSAGE_BYTES = 2048 }; /* as long as a thread's message gets */
-
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail for this clock */
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 void sky_group_destroy(sky_group **group)
 {
@@ -116,9 +109,9 @@ sky_status sky_group_agree(sky_group *group, sky_status st)
     if (group->size == 1 || st == SKY_ERR_COMM) {
         return st;
     }
-    const int64_t since = now_ns();
+    const int64_t since = sky_clock_ns();
     st = agree(group, st);
-    group->exchange_ns += now_ns() - since;
+    group->exchange_ns += sky_clock_ns() - since;
     return st;
 }
 
@@ -251,9 +244,9 @@ static sky_status begin(sky_group *group, const sky_exchange *list, int n, sky_g
 
 sky_status sky_group_exchange_begin(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out)
 {
-    const int64_t since = now_ns();
+    const int64_t since = sky_clock_ns();
     const sky_status st = begin(group, list, n, out);
-    group->exchange_ns += now_ns() - since;
+    group->exchange_ns += sky_clock_ns() - since;
     return st;
 }
 
@@ -262,10 +255,10 @@ sky_status sky_group_exchange_end(sky_group *group, sky_group_exchange **exchang
     if (*exchange == NULL) {
         return SKY_OK;
     }
-    const int64_t since = now_ns();
+    const int64_t since = sky_clock_ns();
     const sky_status st = group->functions->exchange_end(group, *exchange);
     *exchange = NULL;
-    group->exchange_ns += now_ns() - since;
+    group->exchange_ns += sky_clock_ns() - since;
     return st;
 }
 

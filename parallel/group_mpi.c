@@ -13,6 +13,7 @@
  */
 #include "parallel/group_mpi.h"
 
+#include "base/clock.h"
 #include "parallel/group_impl.h"
 
 #include <limits.h>
@@ -70,13 +71,6 @@ static sky_status check_mpi(int code, const char *what)
     return sky_fail(SKY_ERR_COMM, "%s: MPI error %d: %s", what, code, text);
 }
 
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t); /* cannot fail for this clock */
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 /*
  * Until all requests, of `bytes` together, are finished; they are MPI_REQUEST_NULL then. flowing: the other ranks are
  * known to be there. finished has room for n.
@@ -85,7 +79,7 @@ static sky_status wait_for(MPI_Request *requests, int n, size_t bytes, bool flow
 {
     const int64_t long_spin_ns = SPIN_NS + (int64_t)bytes * SPIN_NS_PER_BYTE;
     int64_t spin_ns = flowing ? long_spin_ns : SPIN_NS;
-    int64_t since = now_ns();
+    int64_t since = sky_clock_ns();
     int left = n;
     while (left > 0) {
         int num_finished = 0;
@@ -94,7 +88,7 @@ static sky_status wait_for(MPI_Request *requests, int n, size_t bytes, bool flow
             break; /* all are null already */
         }
         left -= num_finished;
-        const int64_t now = now_ns();
+        const int64_t now = sky_clock_ns();
         const int64_t waited = now - since;
         if (num_finished > 0) {
             since = now;
