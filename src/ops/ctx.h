@@ -10,8 +10,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "base/tensor.h"
-
-typedef struct sky_backend sky_backend;
+#include "ops/backend_list.h"
 
 enum { SKY_HELD_MESSAGE_BYTES = 2048 };
 

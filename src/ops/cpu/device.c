@@ -1,61 +1,8 @@
 #include "ops/cpu/device.h"
 
+#include "ops/host_device.h"
+
 #include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-
-/* Weights and activations of gigabytes, met page by page, cost more in page faults than in copying: large pages. */
-enum { LARGE_PAGE_BYTES = 2 << 20 };
-
-static sky_status device_alloc(void *device, size_t bytes, void **out)
-{
-    (void)device;
-    const size_t alignment = bytes >= 2 * LARGE_PAGE_BYTES ? LARGE_PAGE_BYTES : SKY_ARENA_ALIGNMENT_BYTES;
-    if (bytes > SIZE_MAX - alignment) {
-        return sky_fail(SKY_ERR_NOMEM, "%zu bytes", bytes);
-    }
-    const size_t rounded = bytes == 0 ? alignment : (bytes + alignment - 1) / alignment * alignment;
-    void *block = aligned_alloc(alignment, rounded);
-    if (block == NULL) {
-        return sky_fail(SKY_ERR_NOMEM, "%zu bytes of host memory", bytes);
-    }
-    if (alignment == LARGE_PAGE_BYTES) {
-        /* A wish: where the kernel has none, small pages serve. Not for the last page where the block does not fill it. */
-        (void)madvise(block, bytes / LARGE_PAGE_BYTES * LARGE_PAGE_BYTES, MADV_HUGEPAGE);
-    }
-    *out = block;
-    return SKY_OK;
-}
-
-static void device_free(void *device, void *block)
-{
-    (void)device;
-    free(block);
-}
-
-static sky_status device_copy(void *device, void *to, const void *from, size_t bytes)
-{
-    (void)device;
-    if (bytes > 0) {
-        memcpy(to, from, bytes);
-    }
-    return SKY_OK;
-}
-
-static sky_status device_zero(void *device, void *to, size_t bytes)
-{
-    (void)device;
-    if (bytes > 0) {
-        memset(to, 0, bytes);
-    }
-    return SKY_OK;
-}
-
-static sky_status device_sync(void *device)
-{
-    (void)device;
-    return SKY_OK;
-}
 
 /* Hands each op and its plan on to the device's instruction set. */
 #define FORWARD(op)                                                                               \
@@ -70,23 +17,6 @@ static sky_status device_sync(void *device)
     }
 SKY_OPS(FORWARD)
 #undef FORWARD
-
-const sky_backend *sky_backend_cpu(void)
-{
-    static const sky_backend backend = {.name = "cpu",
-                                        .alloc = device_alloc,
-                                        .free = device_free,
-                                        .upload = device_copy,
-                                        .download = device_copy,
-                                        .copy = device_copy,
-                                        .zero = device_zero,
-                                        .sync = device_sync,
-#define ENTRY(op) .op = forward_##op, .op##_plan = plan_##op,
-                                        SKY_OPS(ENTRY)
-#undef ENTRY
-    };
-    return &backend;
-}
 
 sky_status sky_cpu_device_set_isa(void *device, const char *name)
 {
@@ -112,7 +42,7 @@ sky_status sky_cpu_device_create(int num_threads, void **device)
         goto done;
     }
     d->num_threads = num_threads;
-    SKY_TRY_GOTO(device_alloc(NULL, (size_t)num_threads * SKY_CPU_THREAD_BYTES, &work));
+    SKY_TRY_GOTO(sky_host_alloc(NULL, (size_t)num_threads * SKY_CPU_THREAD_BYTES, &work));
     d->work = work;
     SKY_TRY_GOTO(sky_threads_create(num_threads, &d->threads));
     d->isa = sky_cpu_isa_best();
@@ -138,4 +68,37 @@ void sky_cpu_device_destroy(void **device)
 const char *sky_cpu_device_isa(const void *device)
 {
     return ((const sky_cpu_device *)device)->isa->name;
+}
+
+static sky_status device_open(const sky_device_options *options, void **device)
+{
+    void *d = NULL;
+    SKY_TRY(sky_cpu_device_create(options->num_threads, &d));
+    const sky_status st = options->isa != NULL ? sky_cpu_device_set_isa(d, options->isa) : SKY_OK;
+    if (st != SKY_OK) {
+        sky_cpu_device_destroy(&d);
+        return st;
+    }
+    *device = d;
+    return SKY_OK;
+}
+
+static uint64_t device_own_bytes(const void *device)
+{
+    return (uint64_t)((const sky_cpu_device *)device)->num_threads * SKY_CPU_THREAD_BYTES;
+}
+
+const sky_backend *sky_backend_cpu(void)
+{
+    static const sky_backend backend = {.name = "cpu",
+                                        .open = device_open,
+                                        .close = sky_cpu_device_destroy,
+                                        .device_name = sky_cpu_device_isa,
+                                        .own_bytes = device_own_bytes,
+                                        SKY_HOST_DEVICE,
+#define ENTRY(op) .op = forward_##op, .op##_plan = plan_##op,
+                                        SKY_OPS(ENTRY)
+#undef ENTRY
+    };
+    return &backend;
 }

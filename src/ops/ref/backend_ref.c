@@ -1,62 +1,36 @@
+#include "ops/host_device.h"
 #include "ops/ref/ref.h"
 #include "ops/ref/ref_ops.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-static sky_status ref_alloc(void *device, size_t bytes, void **out)
+/* There is no state: the device is NULL. */
+static sky_status ref_open(const sky_device_options *options, void **device)
 {
-    (void)device;
-    const size_t alignment = SKY_ARENA_ALIGNMENT_BYTES;
-    if (bytes > SIZE_MAX / 2) {
-        return sky_fail(SKY_ERR_NOMEM, "host memory: a request of %zu bytes", bytes);
+    if (options->isa != NULL) {
+        return sky_fail(SKY_ERR_UNSUPPORTED, "instruction set '%s': the reference has no choice", options->isa);
     }
-    const size_t rounded = bytes == 0 ? alignment : (bytes + alignment - 1) / alignment * alignment;
-    void *block = aligned_alloc(alignment, rounded);
-    if (block == NULL) {
-        return sky_fail(SKY_ERR_NOMEM, "host memory: %zu bytes wanted", rounded);
-    }
-    *out = block;
+    *device = NULL;
     return SKY_OK;
 }
 
-static void ref_free(void *device, void *block)
+static void ref_close(void **device)
+{
+    *device = NULL;
+}
+
+static const char *ref_device_name(const void *device)
 {
     (void)device;
-    free(block);
-}
-
-static sky_status ref_copy(void *device, void *to, const void *from, size_t bytes)
-{
-    (void)device;
-    memcpy(to, from, bytes);
-    return SKY_OK;
-}
-
-static sky_status ref_zero(void *device, void *to, size_t bytes)
-{
-    (void)device;
-    memset(to, 0, bytes);
-    return SKY_OK;
-}
-
-static sky_status ref_sync(void *device)
-{
-    (void)device; /* every call has finished when it returns */
-    return SKY_OK;
+    return "plain loops";
 }
 
 const sky_backend *sky_backend_ref(void)
 {
     static const sky_backend backend = {
         .name = "ref",
-        .alloc = ref_alloc,
-        .free = ref_free,
-        .upload = ref_copy,
-        .download = ref_copy,
-        .copy = ref_copy,
-        .zero = ref_zero,
-        .sync = ref_sync,
+        .open = ref_open,
+        .close = ref_close,
+        .device_name = ref_device_name,
+        SKY_HOST_DEVICE,
 #define SKY_REF_ENTRY(op) .op = sky_ref_##op,
         SKY_OPS(SKY_REF_ENTRY)
 #undef SKY_REF_ENTRY
