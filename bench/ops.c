@@ -1,7 +1,7 @@
 /*
- * bench/ops.c - how fast the CPU backend's operations are, at shapes that the models have
+ * bench/ops.c - how fast the operations of a backend in host memory are, at shapes that the models have
  *
- *     bench-ops [--threads N] [--isa v4|v3|base] [--only TEXT] [--repeat SECONDS] [--json FILE]
+ *     bench-ops [--backend NAME] [--threads N] [--isa v4|v3|base] [--only TEXT] [--repeat SECONDS] [--json FILE]
  *
  * Each op first has to agree with the reference on a small case. Then every row runs for at least the time given and
  * reports the median and the best; rates are the best's, flops and bytes by the formulas of docs/performance.md. The share
@@ -13,8 +13,6 @@
 #include "blas.h"
 
 #include "ops/backend.h"
-#include "ops/cpu/cpu.h"
-#include "ops/ref/ref.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -240,7 +238,7 @@ static void verify(bench *b, operation op)
     const size_t bytes = sky_tensor_bytes(&op.y);
     const sky_ctx fast = b->ctx;
     sky_ctx slow = b->ctx;
-    slow.backend = sky_backend_ref();
+    slow.backend = sky_backend_at(0); /* the reference, which has no device */
     slow.device = NULL;
     sky_tensor want = op.y;
     sky_tensor start = op.y;
@@ -469,10 +467,10 @@ static void large_model(bench *b, sky_dtype dtype)
 
 static int usage(const char *what)
 {
-    fprintf(
-        stderr,
-        "bench-ops: %s\nusage: bench-ops [--threads N] [--isa NAME] [--only TEXT] [--repeat SECONDS] [--json FILE]\n",
-        what);
+    fprintf(stderr,
+            "bench-ops: %s\nusage: bench-ops [--backend NAME] [--threads N] [--isa NAME] [--only TEXT] [--repeat "
+            "SECONDS] [--json FILE]\n",
+            what);
     return 64;
 }
 
@@ -481,12 +479,15 @@ int main(int argc, char **argv)
     static bench b = {.seconds = 0.2};
     int num_threads = 1;
     const char *isa = NULL;
+    const char *backend = "cpu";
     const char *json_path = NULL;
     for (int i = 1; i < argc; i += 2) {
         if (i + 1 == argc) {
             return usage("an option lacks its value");
         } else if (strcmp(argv[i], "--threads") == 0) {
             num_threads = (int)strtol(argv[i + 1], NULL, 10);
+        } else if (strcmp(argv[i], "--backend") == 0) {
+            backend = argv[i + 1];
         } else if (strcmp(argv[i], "--isa") == 0) {
             isa = argv[i + 1];
         } else if (strcmp(argv[i], "--only") == 0) {
@@ -503,11 +504,12 @@ int main(int argc, char **argv)
     const size_t arena_bytes = (size_t)1 << 30;
     void *block = NULL;
     sky_arena arena;
-    b.ctx = (sky_ctx){.backend = sky_backend_cpu(), .arena = &arena};
-    check(sky_cpu_device_create(num_threads, &b.ctx.device));
-    if (isa != NULL) {
-        check(sky_cpu_device_set_isa(b.ctx.device, isa));
+    b.ctx = (sky_ctx){.backend = sky_backend_find(backend), .arena = &arena};
+    if (b.ctx.backend == NULL || !b.ctx.backend->host_memory) {
+        return usage("--backend: want one of this build's whose memory the host may read and write");
     }
+    check(sky_device_open(b.ctx.backend, &(sky_device_options){.num_threads = num_threads, .isa = isa}, &b.ctx.device));
+    const char *device_name = sky_device_name(b.ctx.backend, b.ctx.device);
     check(b.ctx.backend->alloc(b.ctx.device, arena_bytes, &block));
     sky_arena_init(&arena, block, arena_bytes);
     b.rows = json_array();
@@ -515,8 +517,8 @@ int main(int argc, char **argv)
     bench_blas_set_threads(num_threads);
     verify_all(&b);
     measure_peaks(&b);
-    printf("%d thread%s, instruction set %s; peak %.1f GFLOP/s, copy %.1f GB/s\n", num_threads,
-           num_threads == 1 ? "" : "s", sky_cpu_device_isa(b.ctx.device), b.peak_gflops, b.peak_gbytes);
+    printf("%s: %d thread%s of %s; peak %.1f GFLOP/s, copy %.1f GB/s\n", backend, num_threads,
+           num_threads == 1 ? "" : "s", device_name, b.peak_gflops, b.peak_gbytes);
     if (bench_blas_name() != NULL) {
         printf("%s\n", bench_blas_name());
         report_changes(&b);
@@ -530,9 +532,9 @@ int main(int argc, char **argv)
 
     int exit_code = 0;
     if (json_path != NULL) {
-        json_t *all = json_pack("{s:i, s:s, s:s?, s:f, s:f, s:O}", "threads", num_threads, "isa",
-                                sky_cpu_device_isa(b.ctx.device), "blas", bench_blas_name(), "peak_gflops",
-                                b.peak_gflops, "copy_gbytes", b.peak_gbytes, "rows", b.rows);
+        json_t *all = json_pack("{s:s, s:i, s:s, s:s?, s:f, s:f, s:O}", "backend", backend, "threads", num_threads,
+                                "isa", device_name, "blas", bench_blas_name(), "peak_gflops", b.peak_gflops,
+                                "copy_gbytes", b.peak_gbytes, "rows", b.rows);
         if (all == NULL || json_dump_file(all, json_path, JSON_INDENT(1)) != 0) {
             fprintf(stderr, "bench-ops: %s: cannot be written\n", json_path);
             exit_code = 74;
@@ -541,6 +543,6 @@ int main(int argc, char **argv)
     }
     json_decref(b.rows);
     b.ctx.backend->free(b.ctx.device, block);
-    sky_cpu_device_destroy(&b.ctx.device);
+    sky_device_close(b.ctx.backend, &b.ctx.device);
     return exit_code;
 }

@@ -2,7 +2,8 @@
  * bench/scaling.c - what each layout of N ranks takes, and whether it sends what the formula says
  *
  *     mpirun -np N bench-scaling [--model_path FOLDER] [--num_frames N] [--height N] [--width N] [--steps N]
- *                                [--precision fp8|int8|bf16|fp32|all] [--repeat N] [--threads N] [--json FILE]
+ *                                [--precision fp8|int8|bf16|fp32|all] [--repeat N] [--threads N] [--backend NAME]
+ *                                [--json FILE]
  *
  * Every layout that N ranks allow renders the same video, with fast_ring too where there is a ring; the rounds of --repeat
  * go through all of them in turn. One rank alone comes first, on rank 0 while the others wait. Seconds are those of the
@@ -16,7 +17,6 @@
 #include "scaling.h"
 
 #include "model/vae.h"
-#include "ops/cpu/cpu.h"
 #include "parallel/group_mpi.h"
 #include "weights/checkpoint.h"
 
@@ -48,7 +48,7 @@ static sky_status read_model(bench *b)
     sky_weights *vae = NULL;
     int num_dims = 0;
     int64_t shape[SKY_MAX_DIMS] = {0};
-    sky_ctx ctx = {.backend = sky_backend_cpu(), .device = b->device};
+    sky_ctx ctx = {.backend = b->backend, .device = b->device};
     SKY_TRY_GOTO(sky_checkpoint_open(b->options.model_path, &checkpoint));
     SKY_TRY_GOTO(sky_weights_create(&ctx, checkpoint, SKY_TRANSFORMER, NULL, NULL, &weights));
     SKY_TRY_GOTO(sky_transformer_infer(weights, &b->dims));
@@ -276,7 +276,13 @@ static void open_bench(bench *b)
     check(b, sky_settings_check(&settings));
     b->shape = sky_settings_shape(&settings);
     b->cores = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    check(b, sky_cpu_device_create((int)b->options.threads, &b->device));
+    b->backend = sky_backend_find(b->options.backend);
+    check(b, b->backend != NULL
+                 ? SKY_OK
+                 : sky_fail(SKY_ERR_USAGE, "--backend %s: this build has none of that name", b->options.backend));
+    check(b,
+          sky_device_open(b->backend, &(sky_device_options){.num_threads = (int)b->options.threads, .index = b->rank},
+                          &b->device));
     check(b, read_model(b));
     list_cases(b);
     check(b, scaling_measure_machine(b));
@@ -290,7 +296,7 @@ static void close_bench(bench *b)
         unlink(b->output);
         unlink(beside);
     }
-    sky_cpu_device_destroy(&b->device);
+    sky_device_close(b->backend, &b->device);
 }
 
 static int run(bench *b)
@@ -351,6 +357,9 @@ static bool parse_option(options *o, const char *name, const char *value)
         return parse_count(value, MAX_ROUNDS, &o->repeat);
     } else if (strcmp(name, "--threads") == 0) {
         return parse_count(value, 1024, &o->threads);
+    } else if (strcmp(name, "--backend") == 0) {
+        o->backend = value;
+        return true;
     } else {
         return false;
     }
@@ -363,7 +372,8 @@ static int usage(const bench *b, const char *what)
         fprintf(
             stderr,
             "bench-scaling: %s\nusage: mpirun -np N bench-scaling [--model_path FOLDER] [--num_frames N] [--height N] "
-            "[--width N] [--steps N] [--precision fp8|int8|bf16|fp32|all] [--repeat N] [--threads N] [--json FILE]\n",
+            "[--width N] [--steps N] [--precision fp8|int8|bf16|fp32|all] [--repeat N] [--threads N] [--backend NAME] "
+            "[--json FILE]\n",
             what);
     }
     return 64;
@@ -388,6 +398,7 @@ int main(int argc, char **argv)
                                   .steps = 4,
                                   .repeat = 1,
                                   .threads = 1,
+                                  .backend = "cpu",
                                   .precision = "fp8"}};
     int level = 0;
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);

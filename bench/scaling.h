@@ -14,7 +14,7 @@ enum { MAX_LAYOUTS = 64, MAX_CASES = 2 * MAX_LAYOUTS, MAX_ROUNDS = 99, NUM_PRECI
 typedef struct options {
     const char *model_path, *json_path;
     int64_t num_frames, height, width, steps, repeat, threads;
-    const char *precision;
+    const char *precision, *backend;
 } options;
 
 /* What a render took: seconds, the largest over ranks unless it says mean. Nothing but doubles. */
@@ -48,6 +48,7 @@ typedef struct layout_case {
 typedef struct bench {
     options options;
     sky_group *world;
+    const sky_backend *backend;
     void *device;
     int rank, size, cores;
     char output[64];

@@ -1,7 +1,6 @@
 /* What this machine can do, and what a step cannot go below for it. */
 #include "model/text_encoder.h"
-#include "ops/cpu/cpu.h"
-#include "ops/ops.h"
+#include "ops/backend.h"
 #include "scaling.h"
 
 #include <math.h>
@@ -28,22 +27,21 @@ static sky_status measure_peak(bench *b)
 {
     enum { M = 1024, N = 2048, K = 1024, RUNS = 20 };
     const size_t bytes = (size_t)(M * N + M * K + N * K) * sizeof(float);
-    sky_ctx ctx = {.backend = sky_backend_cpu(), .device = b->device};
-    float *block = aligned_alloc(SKY_ARENA_ALIGNMENT_BYTES, bytes);
-    if (block == NULL) {
-        return sky_fail(SKY_ERR_NOMEM, "%zu bytes to measure with", bytes);
-    }
-    memset(block, 0, bytes);
-    sky_status st = SKY_OK;
+    sky_ctx ctx = {.backend = b->backend, .device = b->device};
+    void *memory = NULL;
+    SKY_TRY(sky_fail_in(b->backend->alloc(b->device, bytes, &memory), "memory to measure with"));
+    float *block = memory;
+    sky_status st = b->backend->zero(b->device, block, bytes);
     for (int i = 0; i < RUNS && st == SKY_OK; i++) {
         const double start = scaling_processor_now();
         st = sky_linear(&ctx, &(sky_linear_args){.y = SKY_TENSOR(block, SKY_F32, M, N),
                                                  .x = SKY_TENSOR(block + M * N, SKY_F32, M, K),
                                                  .weight = SKY_TENSOR(block + M * N + M * K, SKY_F32, N, K)});
+        SKY_KEEP_FIRST(st, sky_ctx_sync(&ctx));
         const double seconds = (scaling_processor_now() - start) / (double)b->options.threads;
         b->peak_flops = fmax(b->peak_flops, 2.0 * M * N * K / seconds);
     }
-    free(block);
+    b->backend->free(b->device, memory);
     return st;
 }
 

@@ -1,5 +1,4 @@
 /* One render, and what a rank sees of it. */
-#include "ops/cpu/cpu.h"
 #include "scaling.h"
 
 sky_settings scaling_settings(const bench *b, sky_precision precision, bool fast_ring)
@@ -72,7 +71,7 @@ sky_status scaling_render(const bench *b, sky_group *group, sky_precision precis
     const sky_engine_observer observer = {.enter = see_stage, .frames = see_frames, .user = &w};
     const sky_settings settings = scaling_settings(b, precision, c->fast_ring);
     sky_engine *engine = NULL;
-    SKY_TRY(sky_engine_create(&(sky_engine_config){.backend = sky_backend_cpu(),
+    SKY_TRY(sky_engine_create(&(sky_engine_config){.backend = b->backend,
                                                    .device = b->device,
                                                    .group = group,
                                                    .layout.degrees = c->layout,

@@ -34,9 +34,10 @@ typedef struct program {
     char *prompt; /* owned: of --prompt_file */
     char *output; /* owned: the name made from the prompt */
     sky_group *group;
-    const sky_backend *backend;
+    const sky_backend *backend; /* NULL until its device is open */
     void *device;
     int num_threads;
+    int rank_on_machine;
     sky_terminal terminal;
     sky_faults faults;
     sky_output_file *report;           /* --json, on rank 0 */
@@ -85,9 +86,9 @@ static bool started_by_launcher(void)
     return false;
 }
 
-/* The ranks of this job on this machine: how many, and which is the first. */
+/* The ranks of this job on this machine: how many, which is the first, and which of them this is. */
 typedef struct machine {
-    int num_ranks, first_rank;
+    int num_ranks, first_rank, own;
 } machine;
 
 static machine find_machine(int rank)
@@ -96,6 +97,7 @@ static machine find_machine(int rank)
     machine here = {.num_ranks = 1, .first_rank = rank};
     if (MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &comm) == MPI_SUCCESS) {
         MPI_Comm_size(comm, &here.num_ranks);
+        MPI_Comm_rank(comm, &here.own);
         MPI_Bcast(&here.first_rank, 1, MPI_INT, 0, comm);
         MPI_Comm_free(&comm);
     }
@@ -118,13 +120,9 @@ static int default_threads(int ranks_here)
 
 static sky_status create_device(program *p)
 {
-    if (strcmp(p->options.backend, "ref") == 0) {
-        p->backend = sky_backend_ref();
-        return SKY_OK;
-    }
-    SKY_TRY(sky_cpu_device_create(p->num_threads, &p->device));
-    p->backend = sky_backend_cpu();
-    return SKY_OK;
+    p->backend = sky_backend_find(p->options.backend);
+    return sky_device_open(
+        p->backend, &(sky_device_options){.num_threads = p->num_threads, .index = p->rank_on_machine}, &p->device);
 }
 
 static sky_status draw_seed(uint64_t *seed)
@@ -217,12 +215,6 @@ static void say_done(const program *p)
 
 /* ---- planning ---- */
 
-/* What a backend's device holds by itself. */
-static uint64_t device_bytes(const program *p)
-{
-    return p->device != NULL ? (uint64_t)p->num_threads * SKY_CPU_THREAD_BYTES : 0;
-}
-
 static sky_plan_view plan_view(const program *p)
 {
     return (sky_plan_view){.plan = &p->plan, .request = &p->options.layout, .nodes = p->nodes};
@@ -258,7 +250,7 @@ done:
 
 static sky_status plan(program *p, sky_engine *engine)
 {
-    SKY_TRY(sky_engine_plan(engine, &p->options.settings, device_bytes(p), &p->plan));
+    SKY_TRY(sky_engine_plan(engine, &p->options.settings, sky_device_own_bytes(p->backend, p->device), &p->plan));
     if (p->terminal.shown) {
         const sky_plan_view view = plan_view(p);
         sky_plan_print(&view, stdout);
@@ -348,6 +340,7 @@ static int run_on_ranks(program *p)
     }
     const machine here = with_mpi ? find_machine(rank) : (machine){.num_ranks = 1};
     p->node = here.first_rank;
+    p->rank_on_machine = here.own;
     p->num_threads = p->options.num_threads > 0 ? (int)p->options.num_threads : default_threads(here.num_ranks);
     sky_terminal_init(&p->terminal, rank == 0 && !p->options.quiet);
 
@@ -376,8 +369,8 @@ static int run_on_ranks(program *p)
     sky_output_file_destroy(&p->report);
     sky_output_file_destroy(&p->fingerprint_file);
     sky_fingerprint_destroy(&p->fingerprint);
-    sky_cpu_device_destroy(&p->device);
-    sky_group_destroy(&p->group);
+    sky_group_destroy(&p->group); /* which may hold memory of the device */
+    sky_device_close(p->backend, &p->device);
     if (with_mpi) {
         MPI_Finalize();
     }

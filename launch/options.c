@@ -82,11 +82,17 @@ static sky_status parse_cfg_degree(void *options, const sky_flag *flag, const ch
 
 static sky_status parse_backend(void *options, const sky_flag *flag, const char *text)
 {
-    static const char *const names[] = {"cpu", "ref"};
-    int choice = 0;
-    SKY_TRY(sky_flag_find_choice(flag, text, names, 2, &choice));
-    *(const char **)sky_flag_place(options, flag) = names[choice];
-    return SKY_OK;
+    char names[128] = "";
+    const sky_backend *backend = sky_backend_find(text);
+    if (backend != NULL) {
+        *(const char **)sky_flag_place(options, flag) = sky_backend_name(backend);
+        return SKY_OK;
+    }
+    for (int i = 0; i < sky_backend_count(); i++) {
+        const size_t len = strlen(names);
+        snprintf(names + len, sizeof names - len, "%s%s", i > 0 ? "|" : "", sky_backend_name(sky_backend_at(i)));
+    }
+    return sky_fail(SKY_ERR_USAGE, "--%s %s: want one of this build's: %s", flag->name, text, names);
 }
 
 static sky_status parse_resolution(void *options, const sky_flag *flag, const char *text)
@@ -147,7 +153,7 @@ static const sky_flag flags[] = {
     {"text_encoder", parse_text_encoder, AT(settings.text_encoder_fp8), "bf16|fp8", "storage of its weights (bf16)"},
     {"rng", parse_rng, AT(settings.rng), "KIND", "whose noise: torch-cuda[:SMs], torch-cpu (torch-cuda:132)"},
     {"scheduler", parse_scheduler, AT(settings.scheduler), "original|diffusers", "whose time grid (original)"},
-    {"backend", parse_backend, AT(backend), "cpu|ref", "fast, or the plain reference for checking (cpu)"},
+    {"backend", parse_backend, AT(backend), "NAME", "cpu, or ref: the plain reference for checking (cpu)"},
     {"use_usp", parse_choice, AT(use_usp), NULL,
      "split the sequence before the guidance passes; off: never (as is best)"},
     {"cfg_degree", parse_cfg_degree, AT(layout.degrees.cfg_degree), "1|2", "guidance passes at a time (as is best)"},

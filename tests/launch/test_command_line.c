@@ -117,7 +117,7 @@ TEST(values_are_checked)
         {"--resolution", "480P", "540P|720P"},
         {"--rng", "torch-cuda:0", "--rng"},
         {"--rng", "numpy", "--rng"},
-        {"--backend", "cuda", "cpu|ref"},
+        {"--backend", "magic", "ref|cpu"},
         {"--cfg_degree", "3", "want 1|2"},
         {"--cfg_degree", "0", "want 1|2"},
         {"--ulysses_degree", "0", "whole number above 0"},

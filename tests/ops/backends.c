@@ -1,44 +1,64 @@
 #include "ops/backends.h"
 
-#include "ops/cpu/cpu.h"
-#include "ops/ref/ref.h"
+#include <stdlib.h>
+#include <string.h>
 
-static sky_status create_nothing(void **device)
+/* Besides what each backend does by itself; left out where the build or the machine has it not. */
+static const test_backend variants[] = {
+    {"cpu (base)",
+     "cpu",
+     {.num_threads = 1, .isa = "base"}}, /* the code for machines without AVX2, alone in its thread */
+};
+
+enum { NUM_VARIANTS = sizeof variants / sizeof variants[0], MAX_BACKENDS = 16 };
+
+static test_backend list[MAX_BACKENDS];
+static int num;
+
+static sky_status try_to_open(const test_backend *which)
 {
-    *device = NULL;
+    const sky_backend *backend = sky_backend_find(which->backend);
+    void *device = NULL;
+    SKY_TRY(backend == NULL ? SKY_ERR_UNSUPPORTED : sky_device_open(backend, &which->options, &device));
+    sky_device_close(backend, &device);
     return SKY_OK;
 }
 
-static void destroy_nothing(void **device)
+/* A machine without a GPU leaves its backend out, unless it is said to have one. */
+static bool must_open(void)
 {
-    *device = NULL;
+    const char *required = getenv("SKY_REQUIRE_GPU");
+    return required != NULL && strcmp(required, "1") == 0;
 }
 
-static sky_status create_cpu(void **device)
+static void fill(void)
 {
-    return sky_cpu_device_create(2, device);
+    SKY_ASSERT(sky_backend_count() + NUM_VARIANTS <= MAX_BACKENDS);
+    for (int i = 0; i < sky_backend_count(); i++) {
+        const char *name = sky_backend_name(sky_backend_at(i));
+        const test_backend which = {.name = name, .backend = name, .options.num_threads = 2};
+        if (must_open() || try_to_open(&which) != SKY_ERR_DEVICE) {
+            list[num++] = which;
+        }
+    }
+    for (int i = 0; i < NUM_VARIANTS; i++) {
+        if (try_to_open(&variants[i]) == SKY_OK) {
+            list[num++] = variants[i];
+        }
+    }
+    sky_clear_message();
 }
-
-/* The code for machines without AVX2, alone in its thread. */
-static sky_status create_cpu_base(void **device)
-{
-    SKY_TRY(sky_cpu_device_create(1, device));
-    return sky_cpu_device_set_isa(*device, "base");
-}
-
-static const test_backend backends[] = {
-    {"ref", sky_backend_ref, create_nothing, destroy_nothing},
-    {"cpu", sky_backend_cpu, create_cpu, sky_cpu_device_destroy},
-    {"cpu (base)", sky_backend_cpu, create_cpu_base, sky_cpu_device_destroy},
-};
 
 int test_num_backends(void)
 {
-    return (int)(sizeof backends / sizeof backends[0]);
+    if (num == 0) {
+        fill();
+    }
+    return num;
 }
 
 const test_backend *test_backend_at(int index)
 {
     SKY_ASSERT(index >= 0 && index < test_num_backends());
-    return &backends[index];
+    return &list[index];
 }

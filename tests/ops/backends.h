@@ -1,7 +1,7 @@
 /*
- * ops/backends.h - the backends in this build, for the tests of ops
+ * ops/backends.h - what the cases of ops run on: every backend of the build, and variants of them
  *
- * A new backend gets one entry in backends.c and is then tested by everything here. Entry 0 is the reference.
+ * A new backend is tested by everything here without being named (ops/backend_list.h). Entry 0 is the reference.
  */
 #ifndef SKY_TESTS_OPS_BACKENDS_H
 #define SKY_TESTS_OPS_BACKENDS_H
@@ -9,10 +9,9 @@
 #include "ops/backend.h"
 
 typedef struct test_backend {
-    const char *name; /* in messages */
-    const sky_backend *(*backend)(void);
-    sky_status (*device_create)(void **device);
-    void (*device_destroy)(void **device); /* takes NULL, sets NULL */
+    const char *name;    /* in messages */
+    const char *backend; /* in the list */
+    sky_device_options options;
 } test_backend;
 
 int test_num_backends(void);

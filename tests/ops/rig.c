@@ -12,8 +12,8 @@ enum { GUARD_BYTES = 256, GUARD_FILL = 0xa5, POISON = 0xff };
 bool rig_open(rig *r, const test_backend *which, int64_t skew, size_t arena_bytes)
 {
     *r = (rig){.which = which, .skew = skew};
-    r->ctx = (sky_ctx){.backend = which->backend(), .arena = &r->arena};
-    if (which->device_create(&r->ctx.device) != SKY_OK) {
+    r->ctx = (sky_ctx){.backend = sky_backend_find(which->backend), .arena = &r->arena};
+    if (sky_device_open(r->ctx.backend, &which->options, &r->ctx.device) != SKY_OK) {
         test_fail(__FILE__, __LINE__, "%s: no device: %s", which->name, sky_message());
         return false;
     }
@@ -43,7 +43,7 @@ void rig_close(rig *r)
     if (r->arena_block != NULL) {
         r->ctx.backend->free(r->ctx.device, r->arena_block);
     }
-    r->which->device_destroy(&r->ctx.device);
+    sky_device_close(r->ctx.backend, &r->ctx.device);
     *r = (rig){.which = r->which};
 }
 

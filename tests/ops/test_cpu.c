@@ -12,40 +12,20 @@
  * The CPU backend promises the same bytes from any number of threads and from every instruction set that has fused
  * multiply-add. Sizes are such that jobs, tiles and panels end in the middle of things.
  */
-static sky_status create_1(void **device)
-{
-    return sky_cpu_device_create(1, device);
-}
-
-static sky_status create_2(void **device)
-{
-    return sky_cpu_device_create(2, device);
-}
-
-static sky_status create_7(void **device)
-{
-    return sky_cpu_device_create(7, device);
-}
-
-static sky_status create_v3(void **device)
-{
-    SKY_TRY(sky_cpu_device_create(2, device));
-    return sky_cpu_device_set_isa(*device, "v3");
-}
-
 static const test_backend variants[] = {
-    {"1 thread", sky_backend_cpu, create_1, sky_cpu_device_destroy},
-    {"2 threads", sky_backend_cpu, create_2, sky_cpu_device_destroy},
-    {"7 threads", sky_backend_cpu, create_7, sky_cpu_device_destroy},
-    {"v3", sky_backend_cpu, create_v3, sky_cpu_device_destroy},
+    {"1 thread", "cpu", {.num_threads = 1}},
+    {"2 threads", "cpu", {.num_threads = 2}},
+    {"7 threads", "cpu", {.num_threads = 7}},
+    {"v3", "cpu", {.num_threads = 2, .isa = "v3"}},
 };
 enum { NUM_VARIANTS = sizeof variants / sizeof variants[0] };
 
 static bool machine_has(const char *isa)
 {
+    const sky_backend *cpu = sky_backend_find("cpu");
     void *device = NULL;
-    const bool has = sky_cpu_device_create(1, &device) == SKY_OK && sky_cpu_device_set_isa(device, isa) == SKY_OK;
-    sky_cpu_device_destroy(&device);
+    const bool has = sky_device_open(cpu, &(sky_device_options){.num_threads = 1, .isa = isa}, &device) == SKY_OK;
+    sky_device_close(cpu, &device);
     return has;
 }
 
@@ -387,15 +367,24 @@ TEST(cpu_refuses_when_planning)
 
 TEST(cpu_device_refuses_what_it_cannot_be)
 {
+    const sky_backend *cpu = sky_backend_find("cpu");
     void *device = NULL;
-    CHECK_STATUS(sky_cpu_device_create(0, &device), SKY_ERR_USAGE);
+    CHECK_STATUS(sky_device_open(cpu, &(sky_device_options){.num_threads = 0}, &device), SKY_ERR_USAGE);
+    CHECK_STATUS(sky_device_open(cpu, &(sky_device_options){.num_threads = 1, .isa = "v9"}, &device),
+                 SKY_ERR_UNSUPPORTED);
     CHECK(device == NULL);
-    CHECK_OK(sky_cpu_device_create(1, &device));
-    EXPECT(sky_cpu_device_set_isa(device, "v9") == SKY_ERR_UNSUPPORTED);
-    EXPECT(sky_cpu_device_set_isa(device, "base") == SKY_OK);
-    EXPECT(strcmp(sky_cpu_device_isa(device), "base") == 0);
-    sky_cpu_device_destroy(&device);
-    sky_cpu_device_destroy(&device);
+    CHECK_OK(sky_device_open(cpu, &(sky_device_options){.num_threads = 1, .isa = "base"}, &device));
+    EXPECT(strcmp(sky_device_name(cpu, device), "base") == 0);
+    sky_device_close(cpu, &device);
+    sky_device_close(cpu, &device);
+    CHECK_STATUS(sky_device_open(sky_backend_at(0), &(sky_device_options){.isa = "base"}, &device),
+                 SKY_ERR_UNSUPPORTED);
+}
+
+TEST(the_list_of_backends_begins_with_the_reference)
+{
+    EXPECT(sky_backend_count() >= 2 && strcmp(sky_backend_name(sky_backend_at(0)), "ref") == 0);
+    EXPECT(sky_backend_find("no such thing") == NULL);
 }
 
 TEST_MAIN
