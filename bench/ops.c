@@ -157,7 +157,7 @@ static operation conv(bench *b, sky_dtype dtype, int64_t frames, int64_t height,
     const int pad = (int)(khw / 2);
     op.args.conv3d = (sky_conv3d_args){.y = op.y,
                                        .x = FILLED(b, dtype, frames, height, width, in),
-                                       .weight = FILLED(b, dtype, kt, khw, khw, in, out),
+                                       .weight = FILLED(b, dtype, out, kt, khw, khw, in),
                                        .bias = FILLED(b, SKY_F32, out),
                                        .stride_t = 1,
                                        .stride_hw = 1,

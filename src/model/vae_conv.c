@@ -101,8 +101,8 @@ sky_status sky_vae_conv_in_time(sky_ctx *ctx, const sky_strips *strips, const va
                                 sky_tensor *past, const sky_tensor *x, const sky_tensor *y)
 {
     /* A kernel of three has one row or column of zeros on each side that is the frame's, a kernel of one has none. */
-    const int pad_h = (int)conv->weight.shape[1] / 2;
-    const int pad_w = (int)conv->weight.shape[2] / 2;
+    const int pad_h = (int)conv->weight.shape[2] / 2;
+    const int pad_w = (int)conv->weight.shape[3] / 2;
     const vae_halo halo = pad_h > 0 ? sky_vae_halo_of(strips, VAE_BOTH_SIDES) : (vae_halo){0};
     SKY_TRY(sky_conv3d(ctx, &(sky_conv3d_args){.y = *y,
                                                .x = *x,

@@ -21,7 +21,7 @@
 #include "parallel/strips.h"
 
 typedef struct vae_conv {
-    sky_tensor weight; /* [kT, kH, kW, C, O], compute type */
+    sky_tensor weight; /* [O, kT, kH, kW, C], compute type */
     sky_tensor bias;   /* [O] f32 */
 } vae_conv;
 

@@ -52,7 +52,7 @@ sky_status sky_vae_frames_into(sky_ctx *ctx, const sky_tensor *to, int64_t first
 static sky_tensor conv_output(const vae_conv *conv, const sky_tensor *x)
 {
     sky_tensor y = *x;
-    y.shape[3] = conv->weight.shape[4];
+    y.shape[3] = conv->weight.shape[0];
     return y;
 }
 

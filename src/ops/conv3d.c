@@ -16,8 +16,8 @@ static sky_status check_shapes(const sky_conv3d_args *a, int64_t num_past)
     const sky_operand y = SKY_OPERAND(a, y);
     const sky_operand x = SKY_OPERAND(a, x);
     const sky_operand weight = SKY_OPERAND(a, weight);
-    if (a->weight.shape[3] != a->x.shape[3]) {
-        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "channels disagree (weight is [kT, kH, kW, C, O])", x, weight);
+    if (a->weight.shape[4] != a->x.shape[3]) {
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "channels disagree (weight is [O, kT, kH, kW, C])", x, weight);
     }
     if (a->stride_t < 1 || a->stride_hw < 1) {
         return sky_fail(SKY_ERR_SHAPE, "%s: stride_t is %d, stride_hw %d: want at least 1", op, a->stride_t,
@@ -27,16 +27,16 @@ static sky_status check_shapes(const sky_conv3d_args *a, int64_t num_past)
         return sky_fail(SKY_ERR_SHAPE, "%s: padding is %d, %d, %d, %d: want none negative", op, a->pad_top,
                         a->pad_bottom, a->pad_left, a->pad_right);
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 1; i < 4; i++) {
         if (a->weight.shape[i] < 1) {
             return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "the kernel is empty", weight);
         }
     }
     const int64_t want[] = {
-        num_outputs(num_past + a->x.shape[0], a->weight.shape[0], a->stride_t),
-        num_outputs(a->x.shape[1] + a->pad_top + a->pad_bottom, a->weight.shape[1], a->stride_hw),
-        num_outputs(a->x.shape[2] + a->pad_left + a->pad_right, a->weight.shape[2], a->stride_hw),
-        a->weight.shape[4],
+        num_outputs(num_past + a->x.shape[0], a->weight.shape[1], a->stride_t),
+        num_outputs(a->x.shape[1] + a->pad_top + a->pad_bottom, a->weight.shape[2], a->stride_hw),
+        num_outputs(a->x.shape[2] + a->pad_left + a->pad_right, a->weight.shape[3], a->stride_hw),
+        a->weight.shape[0],
     };
     if (want[0] == 0 || want[1] == 0 || want[2] == 0) {
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "the kernel is larger than the padded input", x, weight);
@@ -63,7 +63,7 @@ sky_status sky_conv3d(sky_ctx *ctx, const sky_conv3d_args *args)
     SKY_TRY(sky_check_tensor(ctx, op, y, 4, SKY_F32_OR_BF16));
     SKY_TRY(sky_check_tensor(ctx, op, x, 4, SKY_F32_OR_BF16));
     SKY_TRY(sky_check_tensor(ctx, op, weight, 5, SKY_F32_OR_BF16));
-    SKY_TRY(sky_check_vector(ctx, op, bias, args->weight.shape[4]));
+    SKY_TRY(sky_check_vector(ctx, op, bias, args->weight.shape[0]));
     SKY_TRY(sky_check_same_dtype(op, y, x));
     SKY_TRY(sky_check_same_dtype(op, y, weight));
     int64_t num_past = 0;

@@ -225,13 +225,13 @@ static sky_status read_host(const sky_weights *weights, const sky_source_tensor 
     return SKY_OK;
 }
 
-/* [O, C, kT, kH, kW] -> [kT, kH, kW, C, O], taps = kT * kH * kW, elements of element_bytes (2 or 4). */
+/* [O, C, kT, kH, kW] -> [O, kT, kH, kW, C], taps = kT * kH * kW, elements of element_bytes (2 or 4). */
 static void transpose_conv(unsigned char *to, const unsigned char *from, size_t outputs, size_t channels, size_t taps,
                            size_t element_bytes)
 {
-    for (size_t tap = 0; tap < taps; tap++) {
-        for (size_t c = 0; c < channels; c++) {
-            for (size_t o = 0; o < outputs; o++) {
+    for (size_t o = 0; o < outputs; o++) {
+        for (size_t tap = 0; tap < taps; tap++) {
+            for (size_t c = 0; c < channels; c++) {
                 memcpy(to, from + ((o * channels + c) * taps + tap) * element_bytes, element_bytes);
                 to += element_bytes;
             }
@@ -246,11 +246,11 @@ static sky_tensor device_shape(const sky_weight_request *request, bool conv)
     if (conv) {
         const bool has_time = request->num_dims == 5;
         t.num_dims = 5;
-        t.shape[0] = has_time ? shape[2] : 1;
-        t.shape[1] = shape[has_time ? 3 : 2];
-        t.shape[2] = shape[has_time ? 4 : 3];
-        t.shape[3] = shape[1];
-        t.shape[4] = shape[0];
+        t.shape[0] = shape[0];
+        t.shape[1] = has_time ? shape[2] : 1;
+        t.shape[2] = shape[has_time ? 3 : 2];
+        t.shape[3] = shape[has_time ? 4 : 3];
+        t.shape[4] = shape[1];
     } else {
         memcpy(t.shape, shape, sizeof t.shape);
     }
@@ -330,7 +330,7 @@ static sky_status load(sky_weights *weights, const char *name, const sky_weight_
         SKY_TRY_GOTO(read_host(weights, source, request, first, count, host));
         if (conv) {
             const int64_t *shape = tensor.shape;
-            transpose_conv(turned, host, (size_t)shape[4], (size_t)shape[3], (size_t)(shape[0] * shape[1] * shape[2]),
+            transpose_conv(turned, host, (size_t)shape[0], (size_t)shape[4], (size_t)(shape[1] * shape[2] * shape[3]),
                            element_bytes);
         }
         SKY_TRY_GOTO(backend->upload(device, (unsigned char *)tensor.data + first * element_bytes, conv ? turned : host,

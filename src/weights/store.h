@@ -42,7 +42,7 @@ typedef struct sky_weight_request {
 } sky_weight_request;
 sky_status sky_weights_get(sky_weights *weights, const char *name, const sky_weight_request *request, sky_tensor *out);
 
-/* A convolution's weight [O, C, kT, kH, kW] (or [O, C, kH, kW], kT = 1), turned into conv3d's [kT, kH, kW, C, O]. */
+/* A convolution's weight [O, C, kT, kH, kW] (or [O, C, kH, kW], kT = 1), turned into conv3d's [O, kT, kH, kW, C]. */
 sky_status sky_weights_get_conv(sky_weights *weights, const char *name, const sky_weight_request *request,
                                 sky_tensor *out);
 

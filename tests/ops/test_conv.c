@@ -40,7 +40,7 @@ static sky_status run_conv(rig *r, const void *params, sky_tensor *out)
         .y = rig_output(r, p->dtype, 4, shape),
         .x = RIG_INPUT(r, p->dtype, 1, p->frames, p->height, p->width, p->channels),
         .past = p->past >= 0 ? RIG_INPUT(r, p->dtype, 2, p->past, p->height, p->width, p->channels) : (sky_tensor){0},
-        .weight = RIG_INPUT(r, p->dtype, 3, p->kt, p->kh, p->kw, p->channels, p->outputs),
+        .weight = RIG_INPUT(r, p->dtype, 3, p->outputs, p->kt, p->kh, p->kw, p->channels),
         .bias = RIG_INPUT(r, SKY_F32, 4, p->outputs),
         .stride_t = p->stride_t,
         .stride_hw = p->stride_hw,
@@ -69,17 +69,18 @@ static void expect_conv(const void *params, double *want)
     const conv_params *p = params;
     int64_t shape[4];
     output_shape(p, shape);
+    const int64_t num_taps = p->kt * p->kh * p->kw * p->channels;
     for (int64_t t = 0; t < shape[0]; t++) {
         for (int64_t i = 0; i < shape[1]; i++) {
             for (int64_t j = 0; j < shape[2]; j++) {
                 for (int64_t o = 0; o < shape[3]; o++) {
                     double sum = op_value(SKY_F32, 4, o);
-                    for (int64_t tap = 0; tap < p->kt * p->kh * p->kw * p->channels; tap++) {
+                    for (int64_t tap = 0; tap < num_taps; tap++) {
                         const int64_t c = tap % p->channels;
                         const int64_t kw = tap / p->channels % p->kw;
                         const int64_t kh = tap / p->channels / p->kw % p->kh;
                         const int64_t kt = tap / p->channels / p->kw / p->kh;
-                        sum += op_value(p->dtype, 3, tap * p->outputs + o) * padded(p, t * p->stride_t + kt,
+                        sum += op_value(p->dtype, 3, o * num_taps + tap) * padded(p, t * p->stride_t + kt,
                                                                                     i * p->stride_hw + kh - p->top,
                                                                                     j * p->stride_hw + kw - p->left, c);
                     }
@@ -136,7 +137,7 @@ TEST(conv3d_by_hand)
             const sky_conv3d_args args = {
                 .y = RIG_OUTPUT(&r, SKY_F32, 1, 3, 3, 1),
                 .x = RIG_VALUES(&r, SKY_F32, up, 1, 3, 3, 1),
-                .weight = RIG_VALUES(&r, SKY_F32, kernel == 0 ? up : down, 1, 3, 3, 1, 1),
+                .weight = RIG_VALUES(&r, SKY_F32, kernel == 0 ? up : down, 1, 1, 3, 3, 1),
                 .bias = RIG_VALUES(&r, SKY_F32, ((const float[]){0.5F}), 1),
                 .stride_t = 1,
                 .stride_hw = 1,
@@ -189,7 +190,7 @@ static void check_pieces(const test_backend *which, sky_dtype dtype, int64_t cha
                 .x = RIG_VALUES(&r, dtype, strip + past * (to - from) * row_len, FRAMES - past, to - from, WIDTH,
                                 channels),
                 .past = past > 0 ? RIG_VALUES(&r, dtype, strip, past, to - from, WIDTH, channels) : (sky_tensor){0},
-                .weight = RIG_INPUT(&r, dtype, 3, 3, 3, 3, channels, outputs),
+                .weight = RIG_INPUT(&r, dtype, 3, outputs, 3, 3, 3, channels),
                 .bias = RIG_INPUT(&r, SKY_F32, 4, outputs),
                 .stride_t = 1,
                 .stride_hw = 1,
@@ -235,7 +236,7 @@ TEST(conv3d_refuses)
         .y = SKY_TENSOR(memory[0], SKY_F32, 2, 4, 5, 3),
         .x = SKY_TENSOR(memory[1], SKY_F32, 2, 4, 5, 2),
         .past = SKY_TENSOR(memory[2], SKY_F32, 2, 4, 5, 2),
-        .weight = SKY_TENSOR(memory[3], SKY_F32, 3, 3, 3, 2, 3),
+        .weight = SKY_TENSOR(memory[3], SKY_F32, 3, 3, 3, 3, 2),
         .bias = SKY_TENSOR(memory[4], SKY_F32, 3),
         .stride_t = 1,
         .stride_hw = 1,
@@ -258,11 +259,11 @@ TEST(conv3d_refuses)
     REFUSES(x, SKY_TENSOR(memory[1], SKY_F32, 2, 4, 5, 1), SKY_ERR_SHAPE);
     REFUSES(past, SKY_TENSOR(memory[2], SKY_F32, 2, 4, 4, 2), SKY_ERR_SHAPE);
     REFUSES(past, SKY_TENSOR(memory[2], SKY_F32, 1, 4, 5, 2), SKY_ERR_SHAPE);
-    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 5, 3, 3, 2, 3), SKY_ERR_SHAPE);
-    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 7, 3, 2, 3), SKY_ERR_SHAPE);
-    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 3, 8, 2, 3), SKY_ERR_SHAPE);
-    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 0, 3, 2, 3), SKY_ERR_SHAPE);
-    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 3, 3, 1, 3), SKY_ERR_SHAPE);
+    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 5, 3, 3, 2), SKY_ERR_SHAPE);
+    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 3, 7, 3, 2), SKY_ERR_SHAPE);
+    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 3, 3, 8, 2), SKY_ERR_SHAPE);
+    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 3, 0, 3, 2), SKY_ERR_SHAPE);
+    REFUSES(weight, SKY_TENSOR(memory[3], SKY_F32, 3, 3, 3, 3, 1), SKY_ERR_SHAPE);
     REFUSES(bias, SKY_TENSOR(memory[4], SKY_F32, 4), SKY_ERR_SHAPE);
     REFUSES(stride_t, 0, SKY_ERR_SHAPE);
     REFUSES(stride_hw, 0, SKY_ERR_SHAPE);
@@ -274,10 +275,10 @@ TEST(conv3d_refuses)
     REFUSES(weight.dtype, SKY_BF16, SKY_ERR_DTYPE);
     REFUSES(bias.dtype, SKY_BF16, SKY_ERR_DTYPE);
     sky_conv3d_args bad = good; /* what the formula would make of an empty kernel, and of one too large */
-    bad.weight = SKY_TENSOR(memory[3], SKY_F32, 3, 0, 3, 2, 3);
+    bad.weight = SKY_TENSOR(memory[3], SKY_F32, 3, 3, 0, 3, 2);
     bad.y = SKY_TENSOR(memory[0], SKY_F32, 2, 7, 5, 3);
     CHECK_STATUS(sky_conv3d(&r.ctx, &bad), SKY_ERR_SHAPE);
-    bad.weight = SKY_TENSOR(memory[3], SKY_F32, 5, 3, 3, 2, 3);
+    bad.weight = SKY_TENSOR(memory[3], SKY_F32, 3, 5, 3, 3, 2);
     bad.y = SKY_TENSOR(memory[0], SKY_F32, 0, 4, 5, 3);
     CHECK_STATUS(sky_conv3d(&r.ctx, &bad), SKY_ERR_SHAPE);
     REFUSES(y.data, memory[1], SKY_ERR_INTERNAL);

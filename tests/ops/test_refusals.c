@@ -120,7 +120,7 @@ TEST(what_no_op_takes)
     const sky_channel_norm_args channel_norm = {.y = F(0, 4, 6), .x = F(1, 4, 6), .gamma = F(2, 6)};
     const sky_conv3d_args conv3d = {.y = F(0, 2, 4, 5, 3),
                                     .x = F(1, 2, 4, 5, 2),
-                                    .weight = F(2, 3, 3, 3, 2, 3),
+                                    .weight = F(2, 3, 3, 3, 3, 2),
                                     .bias = F(3, 3),
                                     .past = F(4, 2, 4, 5, 2),
                                     .stride_t = 1,

@@ -99,21 +99,21 @@ TEST(types_and_rounding)
     teardown(&f);
 }
 
-/* got [kT, kH, kW, C, O] against stored [O, C, kT, kH, kW] */
+/* got [O, kT, kH, kW, C] against stored [O, C, kT, kH, kW] */
 static void check_turned(fixture *f, const char *name, const sky_weight_request *request, const int64_t want_shape[5])
 {
     test_parameters("%s", name);
     sky_tensor got;
     CHECK_OK(sky_weights_get_conv(f->weights, name, request, &got));
     CHECK(got.num_dims == 5 && memcmp(got.shape, want_shape, 5 * sizeof *want_shape) == 0);
-    const int64_t channels = got.shape[3];
-    const int64_t outputs = got.shape[4];
-    const int64_t taps = got.shape[0] * got.shape[1] * got.shape[2];
+    const int64_t outputs = got.shape[0];
+    const int64_t taps = got.shape[1] * got.shape[2] * got.shape[3];
+    const int64_t channels = got.shape[4];
     float *want = stored(f, SKY_VAE, name, (size_t)(taps * channels * outputs));
     for (int64_t i = 0; i < taps * channels * outputs; i++) {
-        const int64_t o = i % outputs;
-        const int64_t c = i / outputs % channels;
-        const int64_t tap = i / outputs / channels;
+        const int64_t c = i % channels;
+        const int64_t tap = i / channels % taps;
+        const int64_t o = i / channels / taps;
         const float value = want[(o * channels + c) * taps + tap];
         const float found =
             got.dtype == SKY_F32 ? ((const float *)got.data)[i] : sky_bf16_to_f32(((const uint16_t *)got.data)[i]);
@@ -134,10 +134,10 @@ TEST(convolutions_are_turned)
     bf16.dtype = SKY_BF16;
     const sky_weight_request flat = {.dtype = SKY_F32, .num_dims = 4, .shape = {16, 32, 3, 3}};
     const sky_weight_request time = {.dtype = SKY_F32, .num_dims = 5, .shape = {64, 32, 3, 1, 1}};
-    check_turned(&f, conv_name, &conv_f32, (const int64_t[]){3, 3, 3, 16, 32});
-    check_turned(&f, conv_name, &bf16, (const int64_t[]){3, 3, 3, 16, 32});
-    check_turned(&f, "decoder.upsamples.3.resample.1.weight", &flat, (const int64_t[]){1, 3, 3, 32, 16});
-    check_turned(&f, "decoder.upsamples.3.time_conv.weight", &time, (const int64_t[]){3, 1, 1, 32, 64});
+    check_turned(&f, conv_name, &conv_f32, (const int64_t[]){32, 3, 3, 3, 16});
+    check_turned(&f, conv_name, &bf16, (const int64_t[]){32, 3, 3, 3, 16});
+    check_turned(&f, "decoder.upsamples.3.resample.1.weight", &flat, (const int64_t[]){16, 1, 3, 3, 32});
+    check_turned(&f, "decoder.upsamples.3.time_conv.weight", &time, (const int64_t[]){64, 3, 1, 1, 32});
     teardown(&f);
 }
 

@@ -182,22 +182,26 @@ static void pack_panel(void *arg, int64_t index, int thread)
     const conv_job *job = arg;
     const sky_tensor *weight = &job->args->weight;
     const int64_t first = index * SKY_PANEL_COLS;
-    SKY_CPU(pack)
-    (job->packed + first * depth_of(job), sky_at(weight, first), weight->dtype, job->outputs,
+    SKY_CPU(pack_transposed)
+    (job->packed + first * depth_of(job), sky_at(weight, first * depth_of(job)), weight->dtype, depth_of(job),
      sky_min_i64(SKY_PANEL_COLS, job->outputs - first), depth_of(job));
 }
 
-/* [kt, kh, kw, c, o] -> [kt, kh, c, kw, o], behind the packed weight: the scratch was planned for kW times as much. */
+/* [o, kt, kh, kw, c] -> [kt, kh, c, kw, o], behind the packed weight: the scratch was planned for kW times as much. */
 static void pack_folded(const conv_job *job)
 {
     const int64_t outputs = job->outputs;
     const int64_t cols = job->folded * outputs;
+    const int64_t num_segments = job->kernel_t * job->kernel_h;
     float *turned = job->packed + depth_of(job) * SKY_CPU_CONV3D_PAD;
-    for (int64_t s = 0; s < job->kernel_t * job->kernel_h; s++) {
-        for (int64_t kw = 0; kw < job->folded; kw++) {
-            for (int64_t c = 0; c < job->channels; c++) {
-                sky_read_copy(turned + (s * job->channels + c) * cols + kw * outputs, &job->args->weight,
-                              ((s * job->folded + kw) * job->channels + c) * outputs, outputs);
+    int64_t from = 0;
+    for (int64_t o = 0; o < outputs; o++) {
+        for (int64_t s = 0; s < num_segments; s++) {
+            for (int64_t kw = 0; kw < job->folded; kw++) {
+                for (int64_t c = 0; c < job->channels; c++) {
+                    const int64_t to = (s * job->channels + c) * cols + kw * outputs + o;
+                    sky_read_copy(turned + to, &job->args->weight, from++, 1);
+                }
             }
         }
     }
@@ -246,15 +250,15 @@ sky_status SKY_CPU(conv3d)(sky_ctx *ctx, const sky_conv3d_args *args, void *scra
         .num_past = sky_tensor_present(&args->past) ? args->past.shape[0] : 0,
         .rows = args->x.shape[1],
         .cols = args->x.shape[2],
-        .channels = w[3],
-        .outputs = w[4],
-        .kernel_t = w[0],
-        .kernel_h = w[1],
-        .kernel_w = w[2],
+        .channels = w[4],
+        .outputs = w[0],
+        .kernel_t = w[1],
+        .kernel_h = w[2],
+        .kernel_w = w[3],
         .out_frames = args->y.shape[0],
         .out_rows = args->y.shape[1],
         .out_cols = args->y.shape[2],
-        .folded = w[2] * w[4] <= SKY_CPU_CONV3D_PAD && args->stride_hw == 1 ? w[2] : 1,
+        .folded = w[3] * w[0] <= SKY_CPU_CONV3D_PAD && args->stride_hw == 1 ? w[3] : 1,
     };
     job.padded_cols = sky_padded_cols(job.folded * job.outputs);
     job.run = job.kernel_w * job.channels / job.folded;

@@ -14,8 +14,8 @@ static inline sky_status sky_cpu_conv3d_plan(sky_ctx *ctx, const sky_conv3d_args
 {
     (void)ctx;
     const int64_t *w = args->weight.shape;
-    const int64_t padded = (w[4] + SKY_CPU_CONV3D_PAD - 1) / SKY_CPU_CONV3D_PAD * SKY_CPU_CONV3D_PAD;
-    *scratch_bytes = (size_t)(w[0] * w[1] * w[2] * w[3] * padded) * sizeof(float);
+    const int64_t padded = (w[0] + SKY_CPU_CONV3D_PAD - 1) / SKY_CPU_CONV3D_PAD * SKY_CPU_CONV3D_PAD;
+    *scratch_bytes = (size_t)(w[1] * w[2] * w[3] * w[4] * padded) * sizeof(float);
     return SKY_OK;
 }
 
