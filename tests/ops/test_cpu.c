@@ -150,6 +150,32 @@ static sky_status run_qk_norm_rope(rig *r, sky_dtype dtype, sky_tensor *out)
                                                               .eps = 1e-6F});
 }
 
+static sky_status run_qk_sums(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    *out = RIG_OUTPUT(r, SKY_I64, 3 * 46);
+    return sky_qk_norm_rope_sums(&r->ctx, &(sky_qk_norm_rope_sums_args){.sums = *out,
+                                                                        .x = RIG_INPUT(r, dtype, 1, 401, 3 * 46),
+                                                                        .weight = RIG_INPUT(r, SKY_F32, 2, 3 * 46),
+                                                                        .freqs = RIG_INPUT(r, SKY_F32, 3, 401, 23, 2),
+                                                                        .eps = 1e-6F,
+                                                                        .num_tokens = 401});
+}
+
+static sky_status run_qk_codes(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    *out = RIG_OUTPUT(r, SKY_I8, 401, 3 * 46);
+    return sky_qk_norm_rope_quantize(&r->ctx,
+                                     &(sky_qk_norm_rope_quantize_args){.codes = *out,
+                                                                       .scale = RIG_OUTPUT(r, SKY_F32, 7, 3),
+                                                                       .x = RIG_INPUT(r, dtype, 1, 401, 3 * 46),
+                                                                       .weight = RIG_INPUT(r, SKY_F32, 2, 3 * 46),
+                                                                       .freqs = RIG_INPUT(r, SKY_F32, 3, 401, 23, 2),
+                                                                       .eps = 1e-6F,
+                                                                       .mean = RIG_INPUT(r, SKY_F32, 4, 3, 46),
+                                                                       .tokens_per_group = 64,
+                                                                       .num_parts = 2});
+}
+
 static sky_status run_gate_residual(rig *r, sky_dtype dtype, sky_tensor *out)
 {
     *out = RIG_INPUT(r, SKY_F32, 1, 601, 333);
@@ -267,6 +293,8 @@ TEST(cpu_gives_the_same_bytes_on_any_threads_and_vectors)
         check_bytes("layer_norm_modulate", run_modulate, dtypes[d]);
         check_bytes("rms_norm", run_rms_norm, dtypes[d]);
         check_bytes("qk_norm_rope", run_qk_norm_rope, dtypes[d]);
+        check_bytes("qk_norm_rope_sums", run_qk_sums, dtypes[d]);
+        check_bytes("qk_norm_rope_quantize", run_qk_codes, dtypes[d]);
         check_bytes("gate_residual", run_gate_residual, dtypes[d]);
         check_bytes("gelu_tanh", run_gelu, dtypes[d]);
         check_bytes("gelu_erf", run_gelu_erf, dtypes[d]);

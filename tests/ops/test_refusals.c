@@ -149,6 +149,15 @@ TEST(what_no_op_takes)
     const sky_patchify_args patchify = {.y = F(0, 12, 12), .x = F(1, 3, 2, 4, 6)};
     const sky_qk_norm_rope_args qk_norm_rope = {
         .y = F(0, 3, 8), .x = F(1, 3, 8), .weight = F(2, 8), .freqs = F(3, 3, 2, 2)};
+    const sky_qk_norm_rope_sums_args qk_norm_rope_sums = {
+        .sums = C(0, SKY_I64, 8), .x = F(1, 3, 8), .weight = F(2, 8), .freqs = F(3, 3, 2, 2), .num_tokens = 3};
+    const sky_qk_norm_rope_quantize_args qk_norm_rope_quantize = {.codes = C(0, SKY_I8, 3, 8),
+                                                                  .scale = F(1, 2, 2),
+                                                                  .x = F(2, 3, 8),
+                                                                  .weight = F(3, 8),
+                                                                  .freqs = F(4, 3, 2, 2),
+                                                                  .mean = F(5, 2, 4),
+                                                                  .tokens_per_group = 2};
     const sky_rms_norm_args rms_norm = {.y = F(0, 4, 6), .x = F(1, 4, 6), .weight = F(2, 6)};
     const sky_rope_args rope = {.y = F(0, 3, 2, 4), .x = F(1, 3, 2, 4), .freqs = F(2, 3, 2, 2)};
     const sky_to_channels_first_args to_channels_first = {
@@ -218,6 +227,11 @@ TEST(what_no_op_takes)
         ROW(patchify, 2, 2, AT(patchify, y), AT(patchify, x)),
         ROW(qk_norm_rope, 4, 4, AT(qk_norm_rope, y), AT(qk_norm_rope, x), AT(qk_norm_rope, weight),
             AT(qk_norm_rope, freqs)),
+        ROW(qk_norm_rope_sums, 4, 4, AT(qk_norm_rope_sums, sums), AT(qk_norm_rope_sums, x),
+            AT(qk_norm_rope_sums, weight), AT(qk_norm_rope_sums, freqs)),
+        ROW(qk_norm_rope_quantize, 6, 5, AT(qk_norm_rope_quantize, codes), AT(qk_norm_rope_quantize, scale),
+            AT(qk_norm_rope_quantize, x), AT(qk_norm_rope_quantize, weight), AT(qk_norm_rope_quantize, freqs),
+            AT(qk_norm_rope_quantize, mean)),
         ROW(rms_norm, 3, 3, AT(rms_norm, y), AT(rms_norm, x), AT(rms_norm, weight)),
         ROW(rope, 3, 3, AT(rope, y), AT(rope, x), AT(rope, freqs)),
         ROW(to_channels_first, 4, 4, AT(to_channels_first, y), AT(to_channels_first, x), AT(to_channels_first, scale),

@@ -28,6 +28,8 @@ SKY_CPU_DECLARE_PLAN(channel_norm)
 SKY_CPU_DECLARE_PLAN(layer_norm)
 SKY_CPU_DECLARE_PLAN(layer_norm_modulate)
 SKY_CPU_DECLARE_PLAN(qk_norm_rope)
+SKY_CPU_DECLARE_PLAN(qk_norm_rope_quantize)
+SKY_CPU_DECLARE_PLAN(qk_norm_rope_sums)
 SKY_CPU_DECLARE_PLAN(rms_norm)
 SKY_CPU_DECLARE_PLAN(rope)
 #undef SKY_CPU_DECLARE_PLAN

@@ -1,5 +1,6 @@
 #include "ops/cpu/device.h"
 #include "ops/cpu/isa.h"
+#include "ops/cpu/rotate.h"
 #include "ops/cpu/rows.h"
 
 #include <math.h>
@@ -56,7 +57,6 @@ static sky_status row_fits(const char *op, const sky_tensor *x)
 PLAN(channel_norm)
 PLAN(layer_norm)
 PLAN(layer_norm_modulate)
-PLAN(qk_norm_rope)
 PLAN(rms_norm)
 PLAN(rope)
 #undef PLAN
@@ -85,17 +85,12 @@ static sky_status run(sky_ctx *ctx, const void *args, const sky_tensor *x, const
         }                                                                                                \
     }
 
-static float inverse_rms(const float *x, int64_t cols, float eps)
-{
-    return 1.0F / sqrtf(sky_row_sum_squares(x, cols, 0.0F) / (float)cols + eps);
-}
-
 static void rms_norm_row(const norm_job *job, int64_t row, const float *x, float *y)
 {
     (void)row;
     const sky_rms_norm_args *args = job->args;
     const float *weight = args->weight.data;
-    const float factor = inverse_rms(x, job->cols, args->eps);
+    const float factor = sky_row_inverse_rms(x, job->cols, args->eps);
     if (args->round_normed && args->y.dtype == SKY_BF16) {
         for (int64_t i = 0; i < job->cols; i++) {
             y[i] = weight[i] * sky_round_bf16(x[i] * factor);
@@ -202,26 +197,12 @@ sky_status SKY_CPU(channel_norm)(sky_ctx *ctx, const sky_channel_norm_args *args
     return run(ctx, args, &args->x, &args->y, channel_norm_rows);
 }
 
-/* Neighbours form a pair; freqs [dim / 2, 2] holds cos and sin. x may be y. */
-static void rotate(const float *x, const float *freqs, float *y, int64_t dim)
-{
-    SKY_LOOP_INDEPENDENT
-    for (int64_t p = 0; p < dim / 2; p++) {
-        const float re = x[2 * p];
-        const float im = x[2 * p + 1];
-        const float c = freqs[2 * p];
-        const float s = freqs[2 * p + 1];
-        y[2 * p] = sky_madd(re, c, -(im * s));
-        y[2 * p + 1] = sky_madd(re, s, im * c);
-    }
-}
-
 static void rope_row(const norm_job *job, int64_t row, const float *x, float *y)
 {
     const sky_rope_args *args = job->args;
     const int64_t heads = args->x.shape[1];
     const float *freqs = (const float *)args->freqs.data + row / heads * job->cols;
-    rotate(x, freqs, y, job->cols);
+    sky_rotate(x, freqs, y, job->cols);
 }
 
 EACH_ROW(rope)
@@ -230,28 +211,4 @@ sky_status SKY_CPU(rope)(sky_ctx *ctx, const sky_rope_args *args, void *scratch)
 {
     (void)scratch;
     return run(ctx, args, &args->x, &args->y, rope_rows);
-}
-
-static void qk_norm_rope_row(const norm_job *job, int64_t row, const float *x, float *y)
-{
-    const sky_qk_norm_rope_args *args = job->args;
-    const int64_t head_dim = 2 * args->freqs.shape[1];
-    const float *freqs = (const float *)args->freqs.data + row * head_dim;
-    const float *weight = args->weight.data;
-    const float factor = inverse_rms(x, job->cols, args->eps);
-    SKY_LOOP_INDEPENDENT
-    for (int64_t i = 0; i < job->cols; i++) {
-        y[i] = weight[i] * (x[i] * factor);
-    }
-    for (int64_t head = 0; head < job->cols; head += head_dim) {
-        rotate(y + head, freqs, y + head, head_dim);
-    }
-}
-
-EACH_ROW(qk_norm_rope)
-
-sky_status SKY_CPU(qk_norm_rope)(sky_ctx *ctx, const sky_qk_norm_rope_args *args, void *scratch)
-{
-    (void)scratch;
-    return run(ctx, args, &args->x, &args->y, qk_norm_rope_rows);
 }

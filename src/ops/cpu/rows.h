@@ -6,6 +6,8 @@
 
 #include "ops/cpu/blocks.h"
 
+#include <math.h>
+
 /*
  * Sums are kept in 64 lanes (element i in lane i mod 64), which are then folded in halves. Loops over the lanes' vectors are
  * unrolled so that they stay in registers: rows are short.
@@ -124,6 +126,12 @@ static inline float sky_row_sum_squares(const float *x, int64_t len, float mean)
         }
     }
     return sky_fold_sum(lane);
+}
+
+/* 1 / sqrt(mean of x^2 + eps) */
+static inline float sky_row_inverse_rms(const float *x, int64_t len, float eps)
+{
+    return 1.0F / sqrtf(sky_row_sum_squares(x, len, 0.0F) / (float)len + eps);
 }
 
 #endif

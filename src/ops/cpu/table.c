@@ -13,6 +13,8 @@ const sky_backend SKY_CPU(table) = {
     .layer_norm_plan = SKY_CPU(layer_norm_plan),
     .layer_norm_modulate_plan = SKY_CPU(layer_norm_modulate_plan),
     .qk_norm_rope_plan = SKY_CPU(qk_norm_rope_plan),
+    .qk_norm_rope_quantize_plan = SKY_CPU(qk_norm_rope_quantize_plan),
+    .qk_norm_rope_sums_plan = SKY_CPU(qk_norm_rope_sums_plan),
     .rms_norm_plan = SKY_CPU(rms_norm_plan),
     .rope_plan = SKY_CPU(rope_plan),
 };

@@ -39,6 +39,8 @@ const sky_backend *sky_backend_ref(void)
         .conv3d_plan = sky_ref_conv3d_plan,
         .linear_plan = sky_ref_linear_plan,
         .qk_norm_rope_plan = sky_ref_qk_norm_rope_plan,
+        .qk_norm_rope_quantize_plan = sky_ref_qk_norm_rope_quantize_plan,
+        .qk_norm_rope_sums_plan = sky_ref_qk_norm_rope_sums_plan,
     };
     return &backend;
 }

@@ -18,5 +18,8 @@ sky_status sky_ref_attention_8bit_plan(sky_ctx *ctx, const sky_attention_8bit_ar
 sky_status sky_ref_conv3d_plan(sky_ctx *ctx, const sky_conv3d_args *args, size_t *scratch_bytes);
 sky_status sky_ref_linear_plan(sky_ctx *ctx, const sky_linear_args *args, size_t *scratch_bytes);
 sky_status sky_ref_qk_norm_rope_plan(sky_ctx *ctx, const sky_qk_norm_rope_args *args, size_t *scratch_bytes);
+sky_status sky_ref_qk_norm_rope_quantize_plan(sky_ctx *ctx, const sky_qk_norm_rope_quantize_args *args,
+                                              size_t *scratch_bytes);
+sky_status sky_ref_qk_norm_rope_sums_plan(sky_ctx *ctx, const sky_qk_norm_rope_sums_args *args, size_t *scratch_bytes);
 
 #endif
