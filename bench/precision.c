@@ -385,7 +385,8 @@ static void attend(study *s, int64_t tokens, int64_t heads, sky_tensor *y)
     sky_tensor x, mean, amax, scale[2], codes[2], v, v_scale;
     check(sky_ctx_tensor(&ctx, y, SKY_F32, 3, shape));
     check(sky_ctx_tensor(&ctx, &x, SKY_F32, 3, shape));
-    check(sky_ctx_tensor(&ctx, &v, SKY_F8_E4M3, 3, shape));
+    check(sky_ctx_tensor(&ctx, &v, SKY_F8_E4M3, 4,
+                         (int64_t[]){sky_num_v_tiles(tokens), heads, HEAD_DIM, SKY_V_TILE_TOKENS}));
     check(sky_ctx_tensor(&ctx, &mean, SKY_F32, 2, shape + 1));
     check(sky_ctx_tensor(&ctx, &amax, SKY_F32, 2, shape + 1));
     check(sky_ctx_tensor(&ctx, &v_scale, SKY_F32, 2, shape + 1));
@@ -405,12 +406,11 @@ static void attend(study *s, int64_t tokens, int64_t heads, sky_tensor *y)
                                              .tokens_per_group = i == 0 ? SKY_Q_GROUP_TOKENS : SKY_K_GROUP_TOKENS}));
     }
     const sky_tensor x_rows = sky_tensor_reshape(&x, 2, (int64_t[]){tokens, heads * HEAD_DIM});
-    const sky_tensor v_rows = sky_tensor_reshape(&v, 2, (int64_t[]){tokens, heads * HEAD_DIM});
     const sky_tensor amax_row = sky_tensor_reshape(&amax, 1, (int64_t[]){heads * HEAD_DIM});
     const sky_tensor scale_row = sky_tensor_reshape(&v_scale, 1, (int64_t[]){heads * HEAD_DIM});
     check(sky_channel_amax(&ctx, &(sky_channel_amax_args){.amax = amax_row, .x = x_rows}));
     check(sky_quantize_channels(
-        &ctx, &(sky_quantize_channels_args){.codes = v_rows, .scale = scale_row, .x = x_rows, .amax = amax_row}));
+        &ctx, &(sky_quantize_channels_args){.codes = v, .scale = scale_row, .x = x_rows, .amax = amax_row}));
     check(sky_attention_8bit(&ctx, &(sky_attention_8bit_args){.y = *y,
                                                               .q = codes[0],
                                                               .q_scale = scale[0],

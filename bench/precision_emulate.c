@@ -78,15 +78,16 @@ static void product(const float *a, const float *b, float *c, bool first)
     }
 }
 
-/* Rows [first, first + rows) of one head as floats, zeros behind; keys go [key, channel] -> [channel, key]. */
+/* Rows [first, first + rows) of one head as floats, zeros behind; keys go [key, channel] -> [channel, key], values back. */
 static void read_tile(const attention_job *job, int64_t head, int64_t first, int64_t rows, attention_work *w)
 {
     const int64_t width = job->num_heads * TILE;
+    const uint8_t *v = (const uint8_t *)job->args->v.data + (first / TILE * job->num_heads + head) * TILE * TILE;
     for (int64_t j = 0; j < TILE; j++) {
         const int64_t at = (first + j) * width + head * TILE;
         for (int64_t d = 0; d < TILE; d++) {
             w->keys[d * TILE + j] = j < rows ? (float)((const int8_t *)job->args->k.data)[at + d] : 0.0F;
-            w->values[j * TILE + d] = j < rows ? sky_e4m3_value(((const uint8_t *)job->args->v.data)[at + d]) : 0.0F;
+            w->values[j * TILE + d] = sky_e4m3_value(v[d * SKY_V_TILE_TOKENS + sky_v_tile_position(j)]);
         }
     }
 }

@@ -19,7 +19,7 @@ typedef struct attention_exchanges {
 
 /* What a rank attends to at a time: all keys, or one block of them with fast_ring. */
 typedef struct attention_keys {
-    sky_tensor k, k_scale, v; /* [keys, columns] */
+    sky_tensor k, k_scale, v; /* [keys, columns]; scales and tiles [groups of 128 keys, columns] */
 } attention_keys;
 
 static bool passes_around(const sky_sequence *s)
@@ -50,6 +50,14 @@ static sky_tensor by_heads(const transformer_pass *p, const sky_tensor *x)
 {
     const int64_t head_dim = p->model->dims.head_dim;
     return sky_tensor_reshape(x, 3, (int64_t[]){x->shape[0], x->shape[1] / head_dim, head_dim});
+}
+
+/* V's codes as tiles: x [tiles, columns] as [tiles, heads, head_dim, 128] */
+static sky_tensor by_tiles(const transformer_pass *p, const sky_tensor *x)
+{
+    const int64_t head_dim = p->model->dims.head_dim;
+    const int64_t heads = x->shape[1] / head_dim / SKY_V_TILE_TOKENS;
+    return sky_tensor_reshape(x, 4, (int64_t[]){x->shape[0], heads, head_dim, SKY_V_TILE_TOKENS});
 }
 
 /* ---- operands in the compute type ---- */
@@ -104,6 +112,17 @@ static sky_status alloc_statistics(sky_ctx *ctx, const transformer_pass *p, toke
     return SKY_OK;
 }
 
+/* V's codes: 128 tokens to a row of tiles. */
+static sky_status alloc_tiles(sky_ctx *ctx, const transformer_pass *p, sky_reach reach, sky_operand_parts *parts)
+{
+    const sky_transformer_dims *d = &p->model->dims;
+    *parts = (sky_operand_parts){.tokens_per_row = SKY_V_TILE_TOKENS, .width = d->head_dim * SKY_V_TILE_TOKENS};
+    SKY_TRY(
+        sky_ctx_tensor(ctx, &parts->mine, SKY_F8_E4M3, 4,
+                       (int64_t[]){sky_num_v_tiles(p->tokens.count), d->num_heads, d->head_dim, SKY_V_TILE_TOKENS}));
+    return sky_sequence_alloc(ctx, &p->sequence, reach, parts);
+}
+
 static sky_status alloc_codes(sky_ctx *ctx, const transformer_pass *p, sky_reach reach, sky_dtype dtype,
                               sky_operand_parts *parts)
 {
@@ -128,7 +147,7 @@ static sky_status alloc_operands_8bit(sky_ctx *ctx, const transformer_pass *p, a
     SKY_TRY(alloc_scales(ctx, p, SKY_REACH_BLOCK, SKY_Q_GROUP_TOKENS, &o->q_scale));
     SKY_TRY(alloc_codes(ctx, p, reach, SKY_I8, &o->k));
     SKY_TRY(alloc_scales(ctx, p, reach, SKY_K_GROUP_TOKENS, &o->k_scale));
-    return alloc_codes(ctx, p, reach, SKY_F8_E4M3, &o->v);
+    return alloc_tiles(ctx, p, reach, &o->v);
 }
 
 static sky_status quantize_heads(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *x, const sky_tensor *mean,
@@ -221,7 +240,7 @@ static sky_status attend(sky_ctx *ctx, const transformer_pass *p, const attentio
                                                               .q_scale = o->q_scale.gathered,
                                                               .k = by_heads(p, &keys->k),
                                                               .k_scale = keys->k_scale,
-                                                              .v = by_heads(p, &keys->v),
+                                                              .v = by_tiles(p, &keys->v),
                                                               .v_scale = o->v_scale,
                                                               .lse = *lse,
                                                               .softmax_scale = softmax_scale});
@@ -238,23 +257,23 @@ static sky_status alloc_ring_buffer(sky_ctx *ctx, const sky_sequence *s, const a
 {
     const int64_t rows = sky_sequence_largest_block(s);
     const int64_t groups = num_groups(rows, SKY_K_GROUP_TOKENS);
-    const int64_t columns = o->k.gathered.shape[1];
     *buffer = (attention_keys){0};
-    SKY_TRY(sky_ctx_tensor(ctx, &buffer->k, o->k.gathered.dtype, 2, (int64_t[]){rows, columns}));
-    SKY_TRY(sky_ctx_tensor(ctx, &buffer->v, o->v.gathered.dtype, 2, (int64_t[]){rows, columns}));
+    SKY_TRY(sky_ctx_tensor(ctx, &buffer->k, o->k.gathered.dtype, 2, (int64_t[]){rows, o->k.gathered.shape[1]}));
+    SKY_TRY(sky_ctx_tensor(ctx, &buffer->v, o->v.gathered.dtype, 2,
+                           (int64_t[]){num_groups(rows, o->v.tokens_per_row), o->v.gathered.shape[1]}));
     if (sky_tensor_present(&o->k_scale.gathered)) {
         SKY_TRY(sky_ctx_tensor(ctx, &buffer->k_scale, SKY_F32, 2, (int64_t[]){groups, o->k_scale.gathered.shape[1]}));
     }
     return SKY_OK;
 }
 
-static sky_status pass_begin(sky_ctx *ctx, const sky_sequence *s, int step, const attention_keys *from,
-                             const attention_keys *to, sky_group_exchange **exchange)
+static sky_status pass_begin(sky_ctx *ctx, const sky_sequence *s, const attention_operands *o, int step,
+                             const attention_keys *from, const attention_keys *to, sky_group_exchange **exchange)
 {
     sky_ring_parts parts[3];
     int num = 0;
     parts[num++] = (sky_ring_parts){.from = from->k, .to = to->k, .tokens_per_row = 1};
-    parts[num++] = (sky_ring_parts){.from = from->v, .to = to->v, .tokens_per_row = 1};
+    parts[num++] = (sky_ring_parts){.from = from->v, .to = to->v, .tokens_per_row = o->v.tokens_per_row};
     if (sky_tensor_present(&from->k_scale)) {
         parts[num++] = (sky_ring_parts){.from = from->k_scale, .to = to->k_scale, .tokens_per_row = SKY_K_GROUP_TOKENS};
     }
@@ -288,9 +307,9 @@ static sky_status attend_around_ring(sky_ctx *ctx, const transformer_pass *p, co
         const int64_t rows = sky_sequence_block(s, sky_sequence_ring_block(s, step)).count;
         const attention_keys keys = {.k = filled(&from.k, rows),
                                      .k_scale = filled(&from.k_scale, num_groups(rows, SKY_K_GROUP_TOKENS)),
-                                     .v = filled(&from.v, rows)};
+                                     .v = filled(&from.v, num_groups(rows, o->v.tokens_per_row))};
         if (step + 1 < s->ring_degree) {
-            SKY_TRY(pass_begin(ctx, s, step, &from, to, exchange));
+            SKY_TRY(pass_begin(ctx, s, o, step, &from, to, exchange));
         }
         SKY_TRY(attend(ctx, p, o, &keys, first ? &sum : &part, first ? &lse : &part_lse));
         if (!first && rows > 0 && sky_tensor_len(y) > 0) {

@@ -32,19 +32,23 @@ sky_status sky_attention_8bit(sky_ctx *ctx, const sky_attention_8bit_args *args)
     SKY_TRY(sky_check_tensor(ctx, op, y, 3, SKY_F32_OR_BF16));
     SKY_TRY(sky_check_tensor(ctx, op, q, 3, SKY_ONLY_I8));
     SKY_TRY(sky_check_tensor(ctx, op, k, 3, SKY_ONLY_I8));
-    SKY_TRY(sky_check_tensor(ctx, op, v, 3, SKY_ONLY_E4M3));
+    SKY_TRY(sky_check_tensor(ctx, op, v, 4, SKY_ONLY_E4M3));
     SKY_TRY(sky_check_same_shape(op, y, q));
-    SKY_TRY(sky_check_same_shape(op, k, v));
     if (args->q.shape[1] != args->k.shape[1] || args->q.shape[2] != args->k.shape[2]) {
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "heads or head dims disagree", q, k);
     }
     if (args->k.shape[0] == 0) {
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "no keys", k);
     }
+    const int64_t *tiles = args->v.shape;
+    if (tiles[0] != sky_num_v_tiles(args->k.shape[0]) || tiles[1] != args->k.shape[1] || tiles[2] != args->k.shape[2] ||
+        tiles[3] != SKY_V_TILE_TOKENS) {
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want v [ceil(Sk / 128), N, D, 128]", k, v);
+    }
     SKY_TRY(check_scale(ctx, op, q_scale, q, SKY_Q_GROUP_TOKENS));
     SKY_TRY(check_scale(ctx, op, k_scale, k, SKY_K_GROUP_TOKENS));
     SKY_TRY(sky_check_tensor(ctx, op, v_scale, 2, SKY_ONLY_F32));
-    if (args->v_scale.shape[0] != args->v.shape[1] || args->v_scale.shape[1] != args->v.shape[2]) {
+    if (args->v_scale.shape[0] != tiles[1] || args->v_scale.shape[1] != tiles[2]) {
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want v_scale [N, D]", v_scale, v);
     }
     for (int i = 0; i < 6; i++) {

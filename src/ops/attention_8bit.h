@@ -7,15 +7,17 @@
  *     z[j]  = (q[s, n] . k[j, n]) * (q_scale[s / 64, n] * k_scale[t, n]) * softmax_scale        j in tile t; the product exact
  *     m'    = max(m, max_j z[j]);   a = exp(m - m');   p[j] = exp(z[j] - m')
  *     d     = a d + sum_j p[j]                                                                  p before rounding
- *     o     = a o + sum_j value(e4m3(448 p[j])) * value(v[j, n])                                f32 in the tile, then added
+ *     o     = a o + sum_j value(e4m3(448 p[j])) * value(v[t, n, :, i(j)])                       f32 in the tile, then added
  *     m     = m'
  *     y[s, n, c] = o[c] / 448 / d * v_scale[n, c]
  *     lse[s, n]  = m + ln d                                      optional: what merge_attention needs
  *
- * K is taken less its mean over all tokens (quantize_heads): softmax does not notice.
+ * K is taken less its mean over all tokens (quantize_heads): softmax does not notice. V comes in the tiles of
+ * quantize_channels, where key j of a tile lies at i(j) = sky_v_tile_position(j); codes behind the last key are not read.
  *
- * Shapes   q, y [Sq, N, D]; q_scale [ceil(Sq / 64), N]; k, v [Sk, N, D]; k_scale [ceil(Sk / 128), N]; v_scale [N, D];
- *          lse [Sq, N] or absent; Sk at least 1, Sq may be 0; outputs overlap nothing
+ * Shapes   q, y [Sq, N, D]; q_scale [ceil(Sq / 64), N]; k [Sk, N, D]; k_scale [ceil(Sk / 128), N];
+ *          v [ceil(Sk / 128), N, D, 128]; v_scale [N, D]; lse [Sq, N] or absent; Sk at least 1, Sq may be 0; outputs
+ *          overlap nothing
  * Types    q, k i8; v e4m3; scales f32; y bf16 or f32. Scores, softmax and sums f32 (reference: the sums within a tile in f64).
  * Bytes    A query's row depends on q's row and scale, k, v and nothing else, as long as queries are cut at multiples of
  *          SKY_Q_GROUP_TOKENS; heads are independent of each other. y is the same with lse or without.
@@ -26,6 +28,7 @@
 #ifndef SKY_OPS_ATTENTION_8BIT_H
 #define SKY_OPS_ATTENTION_8BIT_H
 
+#include "ops/quantize_channels.h"
 #include "ops/quantize_heads.h"
 
 typedef struct sky_attention_8bit_args {
@@ -34,7 +37,7 @@ typedef struct sky_attention_8bit_args {
     sky_tensor q_scale; /* [ceil(Sq / 64), N] f32 */
     sky_tensor k;       /* [Sk, N, D] i8 */
     sky_tensor k_scale; /* [ceil(Sk / 128), N] f32 */
-    sky_tensor v;       /* [Sk, N, D] e4m3 */
+    sky_tensor v;       /* [ceil(Sk / 128), N, D, 128] e4m3 */
     sky_tensor v_scale; /* [N, D] f32 */
     sky_tensor lse;     /* [Sq, N] f32  out, optional */
     float softmax_scale;

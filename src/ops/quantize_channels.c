@@ -22,9 +22,14 @@ sky_status sky_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_args 
     const sky_operand scale = SKY_OPERAND(args, scale);
     const sky_operand x = SKY_OPERAND(args, x);
     const sky_operand amax = SKY_OPERAND(args, amax);
-    SKY_TRY(sky_check_tensor(ctx, op, codes, 2, SKY_ONLY_E4M3));
+    const int64_t *tiles = args->codes.shape;
+    SKY_TRY(sky_check_tensor(ctx, op, codes, 4, SKY_ONLY_E4M3));
     SKY_TRY(sky_check_tensor(ctx, op, x, 2, SKY_F32_OR_BF16));
-    SKY_TRY(sky_check_same_shape(op, codes, x));
+    if (tiles[0] != sky_num_v_tiles(args->x.shape[0]) || tiles[1] * tiles[2] != args->x.shape[1] ||
+        tiles[3] != SKY_V_TILE_TOKENS) {
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want codes [ceil(rows / 128), N, D, 128] for x [rows, N D]", codes,
+                              x);
+    }
     SKY_TRY(sky_check_vector(ctx, op, scale, args->x.shape[1]));
     SKY_TRY(sky_check_parts(ctx, op, amax, args->x.shape[1], SKY_ONLY_F32));
     SKY_TRY(sky_check_disjoint(ctx, op, codes, x));

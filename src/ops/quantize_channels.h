@@ -1,24 +1,43 @@
 /*
- * ops/quantize_channels.h - 8-bit codes of values with one scale per channel
+ * ops/quantize_channels.h - 8-bit codes of values with one scale per channel, in the tiles that attention_8bit reads
  *
  *     channel_amax        amax[c]     = max_s |x[s, c]|       (0 for no rows)
  *     quantize_channels   a[c]        = max(max_p amax[p, c], 1e-12)
- *                         codes[s, c] = e4m3(x[s, c] * (448 / a[c]))      scale[c] = a[c] / 448
+ *                         codes[t, n, d, i] = e4m3(x[s, c] * (448 / a[c]))      scale[c] = a[c] / 448
+ *                                             c = n D + d;  s = 128 t + key;  i = sky_v_tile_position(key)
+ *
+ * A tile holds 128 tokens of a channel side by side: the 8-bit matrix products of a GPU take their right operand that way
+ * only. Inside each 16 they lie in the order in which the left operand, the weights that attention makes of scores, comes
+ * out of the product before: 0 1 8 9 2 3 10 11 4 5 12 13 6 7 14 15. Codes behind the last row are 0.
  *
  * Everything in f32; 448 / a stands for (1 / a) * 448, as in quantize_rows.h. A NaN makes its channel's amax and scale NaN and
  * the channel's codes 0x7f.
  *
- * Shapes   x, codes [rows, C]; amax, scale [C]; rows may be 0; outputs overlap nothing. quantize_channels: amax [C] or
- *          [parts, C], a part for each rank; rows may be 0 there too, the scale is written in any case
+ * Shapes   x [rows, C]; codes [ceil(rows / 128), N, D, 128] with N D = C; amax, scale [C]; rows may be 0; outputs overlap
+ *          nothing. quantize_channels: amax [C] or [parts, C], a part for each rank; rows may be 0 there too, the scale is
+ *          written in any case
  * Types    x f32 or bf16; codes e4m3; amax and scale f32. Every backend gives the same bytes.
  * Errors   SHAPE, DTYPE
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
- * Source   docs/numerics.md, the 8-bit contract (V).
+ * Source   docs/numerics.md, the 8-bit contract (V); PTX ISA, "Register fragments for wgmma.m64nNk32" (the order).
  */
 #ifndef SKY_OPS_QUANTIZE_CHANNELS_H
 #define SKY_OPS_QUANTIZE_CHANNELS_H
 
 #include "ops/ctx.h"
+
+enum { SKY_V_TILE_TOKENS = 128 };
+
+static inline int64_t sky_num_v_tiles(int64_t tokens)
+{
+    return (tokens + SKY_V_TILE_TOKENS - 1) / SKY_V_TILE_TOKENS;
+}
+
+/* Where in its tile a token lies. Written for what the eight pairs of a 16 do: bits 3, 2, 1 become 1, 3, 2. */
+static inline int64_t sky_v_tile_position(int64_t key)
+{
+    return (key & ~INT64_C(15)) | (key & 1) | (key & 8) >> 2 | (key & 6) << 1;
+}
 
 typedef struct sky_channel_amax_args {
     sky_tensor amax; /* [C] f32  out */
@@ -26,7 +45,7 @@ typedef struct sky_channel_amax_args {
 } sky_channel_amax_args;
 
 typedef struct sky_quantize_channels_args {
-    sky_tensor codes; /* [rows, C] e4m3  out */
+    sky_tensor codes; /* [ceil(rows / 128), N, D, 128] e4m3  out */
     sky_tensor scale; /* [C] f32  out */
     sky_tensor x;     /* [rows, C] */
     sky_tensor amax;  /* [C] or [parts, C] f32 */

@@ -146,6 +146,39 @@ sky_tensor rig_bytes(rig *r, sky_dtype dtype, const void *bytes, int num_dims, c
     return add_buffer(r, describe(dtype, num_dims, shape), false, bytes);
 }
 
+int64_t rig_v_at(int64_t token, int64_t channel, int64_t channels)
+{
+    static const int64_t place[16] = {0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15};
+    return (token / 128 * channels + channel) * 128 + token % 128 / 16 * 16 + place[token % 16];
+}
+
+sky_tensor rig_v_tiles(rig *r, const float *values, int64_t tokens, int64_t heads, int64_t dim)
+{
+    const int64_t shape[] = {(tokens + 127) / 128, heads, dim, 128};
+    const int64_t channels = heads * dim;
+    unsigned char *codes = calloc((size_t)(shape[0] * channels * 128) + 1, 1);
+    SKY_ASSERT(codes != NULL);
+    for (int64_t i = 0; i < tokens * channels; i++) {
+        codes[rig_v_at(i / channels, i % channels, channels)] = sky_f32_to_e4m3(values[i]);
+    }
+    const sky_tensor t = rig_bytes(r, SKY_F8_E4M3, codes, 4, shape);
+    free(codes);
+    return t;
+}
+
+sky_tensor rig_v_input(rig *r, uint64_t seed, int64_t tokens, int64_t heads, int64_t dim)
+{
+    const int64_t len = tokens * heads * dim;
+    float *values = malloc((size_t)len * sizeof *values + 1);
+    SKY_ASSERT(values != NULL);
+    for (int64_t i = 0; i < len; i++) {
+        values[i] = (float)op_value(SKY_F8_E4M3, seed, i);
+    }
+    const sky_tensor t = rig_v_tiles(r, values, tokens, heads, dim);
+    free(values);
+    return t;
+}
+
 sky_tensor rig_output(rig *r, sky_dtype dtype, int num_dims, const int64_t *shape)
 {
     return add_buffer(r, describe(dtype, num_dims, shape), true, NULL);

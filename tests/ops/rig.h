@@ -54,6 +54,16 @@ sky_tensor rig_output(rig *r, sky_dtype dtype, int num_dims, const int64_t *shap
 #define RIG_BYTES(r, dtype, data, ...)  rig_bytes(r, dtype, data, RIG_SHAPE_(__VA_ARGS__))
 #define RIG_OUTPUT(r, dtype, ...)       rig_output(r, dtype, RIG_SHAPE_(__VA_ARGS__))
 
+/* Where a token's code lies in the tiles of ops/quantize_channels.h, written out here once more. */
+int64_t rig_v_at(int64_t token, int64_t channel, int64_t channels);
+
+/*
+ * Values [tokens, heads, dim] as e4m3 codes in tiles, and those of
+ * op_value(SKY_F8_E4M3, seed, index into [tokens, heads, dim]).
+ */
+sky_tensor rig_v_tiles(rig *r, const float *values, int64_t tokens, int64_t heads, int64_t dim);
+sky_tensor rig_v_input(rig *r, uint64_t seed, int64_t tokens, int64_t heads, int64_t dim);
+
 /* The input x becomes an output as well (in place). */
 void rig_may_change(rig *r, const sky_tensor *x);
 

@@ -44,7 +44,7 @@ static sky_attention_8bit_args make_args(rig *r, const attention_params *p)
         .q_scale = scales(r, 2, groups(p->queries, SKY_Q_GROUP_TOKENS), p->heads),
         .k = RIG_INPUT(r, SKY_I8, 3, p->keys, p->heads, p->dim),
         .k_scale = scales(r, 4, groups(p->keys, SKY_K_GROUP_TOKENS), p->heads),
-        .v = RIG_INPUT(r, SKY_F8_E4M3, 5, p->keys, p->heads, p->dim),
+        .v = rig_v_input(r, 5, p->keys, p->heads, p->dim),
         .v_scale = scales(r, 6, p->heads, p->dim),
         .softmax_scale = p->scale,
     };
@@ -154,7 +154,7 @@ TEST(attention_8bit_by_hand)
             .q_scale = RIG_VALUES(&r, SKY_F32, ((const float[]){0.5F}), 1, 1),
             .k = RIG_VALUES(&r, SKY_I8, ((const float[]){0, 7, 3, 9}), 2, 1, 2),
             .k_scale = RIG_VALUES(&r, SKY_F32, ((const float[]){2.0F}), 1, 1),
-            .v = RIG_VALUES(&r, SKY_F8_E4M3, ((const float[]){4, 8, 8, -8}), 2, 1, 2),
+            .v = rig_v_tiles(&r, (const float[]){4, 8, 8, -8}, 2, 1, 2),
             .v_scale = RIG_VALUES(&r, SKY_F32, ((const float[]){1.0F, 10.0F}), 1, 2),
             .softmax_scale = ln3 / 6.0F,
         };
@@ -190,7 +190,7 @@ TEST(attention_8bit_with_large_scores)
             .q_scale = RIG_VALUES(&r, SKY_F32, ((const float[]){1.0F}), 1, 1),
             .k = RIG_BYTES(&r, SKY_I8, k, KEYS, 1, 1),
             .k_scale = RIG_VALUES(&r, SKY_F32, ((const float[]){1.0F, 1.0F, 1.0F}), 3, 1),
-            .v = RIG_VALUES(&r, SKY_F8_E4M3, v, KEYS, 1, 1),
+            .v = rig_v_tiles(&r, v, KEYS, 1, 1),
             .v_scale = RIG_VALUES(&r, SKY_F32, ((const float[]){1.0F}), 1, 1),
             .softmax_scale = 1.0F,
         };
@@ -251,16 +251,17 @@ static void take_head(void *to, const void *from, int64_t tokens, int64_t heads,
     }
 }
 
-/* One tensor of the whole, its head n alone, as an input of another rig. */
+/* One tensor of the whole, [tokens, heads, ...], its head n alone, as an input of another rig. */
 static sky_tensor head_of(rig *to, rig *from, const sky_tensor *t, int64_t n)
 {
-    const int64_t len = t->num_dims == 3 ? t->shape[2] : 1;
+    sky_tensor alone = *t;
+    alone.shape[1] = 1;
+    const int64_t len = sky_tensor_len(&alone) / t->shape[0];
     unsigned char *all = rig_read_bytes(from, t);
     unsigned char *one = malloc(sky_tensor_bytes(t));
     SKY_ASSERT(one != NULL);
     take_head(one, all, t->shape[0], t->shape[1], n, len * (int64_t)sky_dtype_bytes(t->dtype));
-    const sky_tensor out = t->num_dims == 3 ? RIG_BYTES(to, t->dtype, one, t->shape[0], 1, len)
-                                            : RIG_BYTES(to, t->dtype, one, t->shape[0], 1);
+    const sky_tensor out = rig_bytes(to, t->dtype, one, t->num_dims, alone.shape);
     free(all);
     free(one);
     return out;
@@ -324,7 +325,7 @@ TEST(attention_8bit_refuses)
         .q_scale = SKY_TENSOR(memory[2], SKY_F32, 2, 2),
         .k = SKY_TENSOR(memory[3], SKY_I8, 129, 2, 1),
         .k_scale = SKY_TENSOR(memory[4], SKY_F32, 2, 2),
-        .v = SKY_TENSOR(memory[5], SKY_F8_E4M3, 129, 2, 1),
+        .v = SKY_TENSOR(memory[5], SKY_F8_E4M3, 2, 2, 1, 128),
         .v_scale = SKY_TENSOR(memory[6], SKY_F32, 2, 1),
         .softmax_scale = 1.0F,
     };
@@ -342,7 +343,10 @@ TEST(attention_8bit_refuses)
     REFUSES(k, SKY_TENSOR(memory[3], SKY_I8, 128, 2, 1), SKY_ERR_SHAPE);
     REFUSES(k_scale, SKY_TENSOR(memory[4], SKY_F32, 3, 2), SKY_ERR_SHAPE);
     REFUSES(k_scale, SKY_TENSOR(memory[4], SKY_F32, 2, 1), SKY_ERR_SHAPE);
-    REFUSES(v, SKY_TENSOR(memory[5], SKY_F8_E4M3, 129, 1, 2), SKY_ERR_SHAPE);
+    REFUSES(v, SKY_TENSOR(memory[5], SKY_F8_E4M3, 1, 2, 1, 128), SKY_ERR_SHAPE);
+    REFUSES(v, SKY_TENSOR(memory[5], SKY_F8_E4M3, 3, 2, 1, 128), SKY_ERR_SHAPE);
+    REFUSES(v, SKY_TENSOR(memory[5], SKY_F8_E4M3, 2, 1, 2, 128), SKY_ERR_SHAPE);
+    REFUSES(v, SKY_TENSOR(memory[5], SKY_F8_E4M3, 2, 2, 1, 64), SKY_ERR_SHAPE);
     REFUSES(v_scale, SKY_TENSOR(memory[6], SKY_F32, 1, 2), SKY_ERR_SHAPE);
     REFUSES(y.dtype, SKY_I8, SKY_ERR_DTYPE);
     REFUSES(q.dtype, SKY_F8_E4M3, SKY_ERR_DTYPE);
@@ -352,15 +356,15 @@ TEST(attention_8bit_refuses)
     REFUSES(y.data, memory[2], SKY_ERR_INTERNAL);
     sky_attention_8bit_args bad = good; /* other heads or head dims for k and v alike; no keys; no queries */
     bad.k = SKY_TENSOR(memory[3], SKY_I8, 129, 1, 1);
-    bad.v = SKY_TENSOR(memory[5], SKY_F8_E4M3, 129, 1, 1);
+    bad.v = SKY_TENSOR(memory[5], SKY_F8_E4M3, 2, 1, 1, 128);
     CHECK_STATUS(sky_attention_8bit(&r.ctx, &bad), SKY_ERR_SHAPE);
     bad.k = SKY_TENSOR(memory[3], SKY_I8, 129, 2, 2);
-    bad.v = SKY_TENSOR(memory[5], SKY_F8_E4M3, 129, 2, 2);
+    bad.v = SKY_TENSOR(memory[5], SKY_F8_E4M3, 2, 2, 2, 128);
     CHECK_STATUS(sky_attention_8bit(&r.ctx, &bad), SKY_ERR_SHAPE);
     bad = good;
     bad.k = SKY_TENSOR(memory[3], SKY_I8, 0, 2, 1);
     bad.k_scale = SKY_TENSOR(memory[4], SKY_F32, 0, 2);
-    bad.v = SKY_TENSOR(memory[5], SKY_F8_E4M3, 0, 2, 1);
+    bad.v = SKY_TENSOR(memory[5], SKY_F8_E4M3, 0, 2, 1, 128);
     CHECK_STATUS(sky_attention_8bit(&r.ctx, &bad), SKY_ERR_SHAPE);
     bad = good;
     bad.q = SKY_TENSOR(memory[1], SKY_I8, 0, 2, 1);

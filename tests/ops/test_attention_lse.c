@@ -45,7 +45,7 @@ static inputs make_inputs(rig *r, kind what, shape s)
     inputs in = {
         .q = RIG_INPUT(r, dtype, 1, s.queries, s.heads, s.dim),
         .k = RIG_INPUT(r, dtype, 2, s.keys, s.heads, s.dim),
-        .v = RIG_INPUT(r, what == EIGHT ? SKY_F8_E4M3 : dtype, 3, s.keys, s.heads, s.dim),
+        .v = what == EIGHT ? rig_v_input(r, 3, s.keys, s.heads, s.dim) : RIG_INPUT(r, dtype, 3, s.keys, s.heads, s.dim),
         .softmax_scale = 1.5F / sqrtf((float)s.dim),
     };
     if (what == EIGHT) {
@@ -61,7 +61,8 @@ static sky_status attend(rig *r, kind what, const inputs *in, int64_t first, int
                          sky_tensor lse)
 {
     const sky_tensor k = sky_tensor_rows(&in->k, first, count);
-    const sky_tensor v = sky_tensor_rows(&in->v, first, count);
+    const sky_tensor v = what == EIGHT ? sky_tensor_rows(&in->v, first / 128, groups(count, 128))
+                                       : sky_tensor_rows(&in->v, first, count);
     if (what != EIGHT) {
         return sky_attention(
             &r->ctx,
@@ -354,6 +355,7 @@ static void check_subset(const test_backend *which, kind what)
                                                 .x_first = FIRST * len,
                                                 .num_columns = SUB * len}) == SKY_OK);
             to[i] = by_head                  ? sky_tensor_reshape(&to[i], 2, (int64_t[]){SUB, DIM})
+                    : from[i]->num_dims == 4 ? sky_tensor_reshape(&to[i], 4, (int64_t[]){rows, SUB, DIM, 128})
                     : from[i]->num_dims == 3 ? sky_tensor_reshape(&to[i], 3, (int64_t[]){rows, SUB, DIM})
                                              : to[i];
         }

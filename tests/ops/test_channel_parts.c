@@ -8,16 +8,16 @@
 #include <string.h>
 
 /* Values per channel made of several ranks' parts: what one rank with all the rows would get, to the byte. */
-enum { ROWS = 200, COLS = 67, MAX_PARTS = 5 };
+enum { ROWS = 400, TILES = 4, COLS = 67, MAX_PARTS = 5 };
 
-/* Where each part begins; some have no rows. */
+/* Where each part begins, a multiple of 128; some have no rows. */
 typedef struct cut {
     int parts;
     int64_t first[MAX_PARTS + 1];
 } cut;
 
 static const cut cuts[] = {
-    {1, {0, ROWS}}, {2, {0, 128, ROWS}}, {2, {0, ROWS, ROWS}}, {5, {0, 0, 64, 64, 199, ROWS}}, {2, {0, 0, ROWS}},
+    {1, {0, ROWS}}, {2, {0, 128, ROWS}}, {2, {0, ROWS, ROWS}}, {5, {0, 0, 128, 128, 384, ROWS}}, {2, {0, 0, ROWS}},
 };
 
 static bool same_bytes(rig *r, const sky_tensor *a, const sky_tensor *b)
@@ -81,8 +81,8 @@ static void check_codes(const test_backend *which, sky_dtype dtype, const cut *c
     const sky_tensor x = RIG_INPUT(&r, dtype, 1, ROWS, COLS);
     const sky_tensor amax = RIG_OUTPUT(&r, SKY_F32, COLS);
     const sky_tensor parts = RIG_OUTPUT(&r, SKY_F32, c->parts, COLS);
-    const sky_tensor whole = RIG_OUTPUT(&r, SKY_F8_E4M3, ROWS, COLS);
-    const sky_tensor codes = RIG_OUTPUT(&r, SKY_F8_E4M3, ROWS, COLS);
+    const sky_tensor whole = RIG_OUTPUT(&r, SKY_F8_E4M3, TILES, 1, COLS, 128);
+    const sky_tensor codes = RIG_OUTPUT(&r, SKY_F8_E4M3, TILES, 1, COLS, 128);
     const sky_tensor whole_scale = RIG_OUTPUT(&r, SKY_F32, COLS);
     const sky_tensor scales = RIG_OUTPUT(&r, SKY_F32, c->parts, COLS);
     EXPECT(sky_channel_amax(&r.ctx, &(sky_channel_amax_args){amax, x}) == SKY_OK);
@@ -94,9 +94,9 @@ static void check_codes(const test_backend *which, sky_dtype dtype, const cut *c
     for (int p = 0; p < c->parts; p++) {
         const int64_t count = c->first[p + 1] - c->first[p];
         const sky_tensor scale = part_of(&scales, p);
-        EXPECT(sky_quantize_channels(
-                   &r.ctx, &(sky_quantize_channels_args){sky_tensor_rows(&codes, c->first[p], count), scale,
-                                                         sky_tensor_rows(&x, c->first[p], count), parts}) == SKY_OK);
+        EXPECT(sky_quantize_channels(&r.ctx, &(sky_quantize_channels_args){
+                                                 sky_tensor_rows(&codes, c->first[p] / 128, (count + 127) / 128), scale,
+                                                 sky_tensor_rows(&x, c->first[p], count), parts}) == SKY_OK);
         EXPECT(same_bytes(&r, &scale, &whole_scale)); /* a part without rows has it too */
     }
     EXPECT(rig_check(&r) && same_bytes(&r, &whole, &codes));
@@ -129,7 +129,7 @@ TEST(no_rows_have_sums_and_maxima_of_zero)
         const sky_tensor scale = RIG_OUTPUT(&r, SKY_F32, COLS);
         EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){sums, none, 1}) == SKY_OK);
         EXPECT(sky_channel_amax(&r.ctx, &(sky_channel_amax_args){amax, none}) == SKY_OK);
-        const sky_tensor no_codes = SKY_TENSOR(NULL, SKY_F8_E4M3, 0, COLS);
+        const sky_tensor no_codes = SKY_TENSOR(NULL, SKY_F8_E4M3, 0, 1, COLS, 128);
         EXPECT(sky_quantize_channels(&r.ctx, &(sky_quantize_channels_args){no_codes, scale, none, amax}) == SKY_OK);
         float *s = rig_read(&r, &sums);
         float *a = rig_read(&r, &amax);
@@ -181,7 +181,7 @@ TEST(a_nan_in_one_part_shows)
         rig r;
         CHECK(rig_open(&r, test_backend_at(b), 0, RIG_ARENA_BYTES));
         test_parameters("%s", r.which->name);
-        const sky_quantize_channels_args args = {.codes = RIG_OUTPUT(&r, SKY_F8_E4M3, 1, 3),
+        const sky_quantize_channels_args args = {.codes = RIG_OUTPUT(&r, SKY_F8_E4M3, 1, 3, 1, 128),
                                                  .scale = RIG_OUTPUT(&r, SKY_F32, 3),
                                                  .x = RIG_VALUES(&r, SKY_F32, x, 1, 3),
                                                  .amax = RIG_VALUES(&r, SKY_F32, &amax[0][0], 3, 3)};
@@ -189,7 +189,7 @@ TEST(a_nan_in_one_part_shows)
         float *scale = rig_read(&r, &args.scale);
         unsigned char *codes = rig_read_bytes(&r, &args.codes);
         for (int i = 0; i < 3; i++) {
-            EXPECT(isnan(scale[i]) && codes[i] == 0x7f);
+            EXPECT(isnan(scale[i]) && codes[i * 128] == 0x7f && codes[i * 128 + 1] == 0);
         }
         free(scale);
         free(codes);
@@ -199,7 +199,7 @@ TEST(a_nan_in_one_part_shows)
 
 TEST(parts_of_another_shape_are_refused)
 {
-    static float memory[4][64];
+    static float memory[4][128];
     rig r;
     CHECK(rig_open(&r, test_backend_at(0), 0, RIG_ARENA_BYTES));
     const int64_t shapes[][2] = {{2, 3}, {0, 4}, {4, 2}, {1, 5}};
@@ -209,7 +209,7 @@ TEST(parts_of_another_shape_are_refused)
                                             .sums = SKY_TENSOR(memory[1], SKY_I64, shapes[i][0], shapes[i][1]),
                                             .num_tokens = 1};
         CHECK_STATUS(sky_sums_to_mean(&r.ctx, &mean), SKY_ERR_SHAPE);
-        const sky_quantize_channels_args channels = {.codes = SKY_TENSOR(memory[0], SKY_F8_E4M3, 3, 4),
+        const sky_quantize_channels_args channels = {.codes = SKY_TENSOR(memory[0], SKY_F8_E4M3, 1, 2, 2, 128),
                                                      .scale = SKY_TENSOR(memory[1], SKY_F32, 4),
                                                      .x = SKY_TENSOR(memory[2], SKY_F32, 3, 4),
                                                      .amax =

@@ -228,7 +228,7 @@ static sky_status run_attention_8bit(rig *r, sky_dtype dtype, sky_tensor *out)
                                                                   .q_scale = RIG_INPUT(r, SKY_F32, 2, 6, 3),
                                                                   .k = RIG_INPUT(r, SKY_I8, 3, 150, 3, 40),
                                                                   .k_scale = RIG_INPUT(r, SKY_F32, 4, 2, 3),
-                                                                  .v = RIG_INPUT(r, SKY_F8_E4M3, 5, 150, 3, 40),
+                                                                  .v = rig_v_input(r, 5, 150, 3, 40),
                                                                   .v_scale = RIG_INPUT(r, SKY_F32, 6, 3, 40),
                                                                   .softmax_scale = 1e-3F});
 }
@@ -267,7 +267,7 @@ static sky_status run_quantize_channels(rig *r, sky_dtype dtype, sky_tensor *out
 {
     const sky_tensor x = RIG_INPUT(r, dtype, 1, 601, 333);
     const sky_tensor amax = RIG_OUTPUT(r, SKY_F32, 333);
-    *out = RIG_OUTPUT(r, SKY_F8_E4M3, 601, 333);
+    *out = RIG_OUTPUT(r, SKY_F8_E4M3, 5, 9, 37, 128);
     SKY_TRY(sky_channel_amax(&r->ctx, &(sky_channel_amax_args){.amax = amax, .x = x}));
     return sky_quantize_channels(
         &r->ctx,
@@ -343,7 +343,7 @@ TEST(cpu_attention_8bit_refuses_inexact_scores)
                                               .q_scale = RIG_INPUT(&r, SKY_F32, 2, 1, 1),
                                               .k = RIG_INPUT(&r, SKY_I8, 3, 1, 1, dim),
                                               .k_scale = RIG_INPUT(&r, SKY_F32, 4, 1, 1),
-                                              .v = RIG_INPUT(&r, SKY_F8_E4M3, 5, 1, 1, dim),
+                                              .v = rig_v_input(&r, 5, 1, 1, dim),
                                               .v_scale = RIG_INPUT(&r, SKY_F32, 6, 1, dim),
                                               .softmax_scale = 1.0F};
         EXPECT(sky_attention_8bit(&r.ctx, &args) == (dim > 1024 ? SKY_ERR_UNSUPPORTED : SKY_OK));
@@ -360,7 +360,8 @@ TEST(cpu_refuses_when_planning)
     CHECK(rig_open(&r, &variants[0], 0, 0));
     for (int64_t dim = 1024; dim <= 1025; dim++) {
         for (int i = 0; i < 3; i++) {
-            CHECK_OK(sky_ctx_tensor(&r.ctx, &t[i], i < 2 ? SKY_I8 : SKY_F8_E4M3, 3, (int64_t[]){1, 1, dim}));
+            CHECK_OK(sky_ctx_tensor(&r.ctx, &t[i], i < 2 ? SKY_I8 : SKY_F8_E4M3, i < 2 ? 3 : 4,
+                                    (int64_t[]){1, 1, dim, SKY_V_TILE_TOKENS}));
         }
         sky_tensor y;
         sky_tensor one;

@@ -141,6 +141,18 @@ static float *exact_attention(const float *q, const float *k, const float *v)
     return out;
 }
 
+/* Codes [TOKENS, HEADS, DIM] in the tiles of ops/quantize_channels.h. */
+static golden_array tiles_of(const golden_array *codes)
+{
+    const golden_array tiles = {.count = K_GROUPS * HEADS * DIM * 128, .data = calloc(K_GROUPS * HEADS * DIM, 128)};
+    SKY_ASSERT(tiles.data != NULL);
+    for (int64_t i = 0; i < TOKENS * HEADS * DIM; i++) {
+        ((uint8_t *)tiles.data)[rig_v_at(i / (HEADS * DIM), i % (HEADS * DIM), HEADS * DIM)] =
+            ((const uint8_t *)codes->data)[i];
+    }
+    return tiles;
+}
+
 /* Everything from q, k and v on; then the attention of the golden codes. */
 static void check_attention(rig *r, const golden_array *g)
 {
@@ -167,22 +179,22 @@ static void check_attention(rig *r, const golden_array *g)
                                         .x = k,
                                         .mean = mean,
                                         .tokens_per_group = SKY_K_GROUP_TOKENS};
-    const sky_tensor v_codes = RIG_OUTPUT(r, SKY_F8_E4M3, TOKENS, HEADS, DIM);
+    const sky_tensor v_codes = RIG_OUTPUT(r, SKY_F8_E4M3, K_GROUPS, HEADS, DIM, 128);
     const sky_tensor v_scale = RIG_OUTPUT(r, SKY_F32, HEADS, DIM);
     CHECK_OK(sky_quantize_heads(&r->ctx, &q8));
     CHECK_OK(sky_quantize_heads(&r->ctx, &k8));
     CHECK_OK(sky_channel_amax(&r->ctx, &(sky_channel_amax_args){.amax = amax, .x = flat_v}));
     CHECK_OK(sky_quantize_channels(
-        &r->ctx,
-        &(sky_quantize_channels_args){.codes = sky_tensor_reshape(&v_codes, 2, (int64_t[]){TOKENS, HEADS * DIM}),
-                                      .scale = sky_tensor_reshape(&v_scale, 1, (int64_t[]){HEADS * DIM}),
-                                      .x = flat_v,
-                                      .amax = amax}));
+        &r->ctx, &(sky_quantize_channels_args){.codes = v_codes,
+                                               .scale = sky_tensor_reshape(&v_scale, 1, (int64_t[]){HEADS * DIM}),
+                                               .x = flat_v,
+                                               .amax = amax}));
     expect_codes(r, "q8", &q8.codes, &g[Q8]);
     expect_values(r, "q_scale", &q8.scale, &g[Q_SCALE], 1e-6);
     expect_codes(r, "k8", &k8.codes, &g[K8]);
     expect_values(r, "k_scale", &k8.scale, &g[K_SCALE], 1e-6);
-    expect_codes(r, "v8", &v_codes, &g[V8]);
+    golden_array v8 = tiles_of(&g[V8]);
+    expect_codes(r, "v8", &v_codes, &v8);
     expect_values(r, "v_scale", &v_scale, &g[V_SCALE], 1e-6);
     sky_attention_8bit_args args = {.y = RIG_OUTPUT(r, SKY_F32, TOKENS, HEADS, DIM),
                                     .q = q8.codes,
@@ -204,9 +216,10 @@ static void check_attention(rig *r, const golden_array *g)
     }
     args.q = RIG_BYTES(r, SKY_I8, g[Q8].data, TOKENS, HEADS, DIM);
     args.k = RIG_BYTES(r, SKY_I8, g[K8].data, TOKENS, HEADS, DIM);
-    args.v = RIG_BYTES(r, SKY_F8_E4M3, g[V8].data, TOKENS, HEADS, DIM);
+    args.v = RIG_BYTES(r, SKY_F8_E4M3, v8.data, K_GROUPS, HEADS, DIM, 128);
     CHECK_OK(sky_attention_8bit(&r->ctx, &args));
     expect_values(r, "out of the golden codes", &args.y, &g[OUT], 2e-3);
+    golden_free(&v8);
 }
 
 TEST(attention_8bit_of_pytorch)

@@ -206,7 +206,7 @@ static sky_status run_channels(rig *r, const void *params, sky_tensor *out)
 {
     const quant_params *p = params;
     const sky_quantize_channels_args args = {
-        .codes = RIG_OUTPUT(r, SKY_F8_E4M3, p->rows, p->cols),
+        .codes = RIG_OUTPUT(r, SKY_F8_E4M3, sky_num_v_tiles(p->rows), p->heads, p->cols / p->heads, 128),
         .scale = RIG_OUTPUT(r, SKY_F32, p->cols),
         .x = RIG_INPUT(r, p->x, 1, p->rows, p->cols),
         .amax = RIG_INPUT(r, SKY_F32, 2, p->cols), /* negative ones count as 1e-12 */
@@ -218,6 +218,9 @@ static sky_status run_channels(rig *r, const void *params, sky_tensor *out)
 static void expect_channels(const void *params, double *want)
 {
     const quant_params *p = params;
+    for (int64_t i = 0; !p->want_scale && i < sky_num_v_tiles(p->rows) * p->cols * 128; i++) {
+        want[i] = 0.0;
+    }
     for (int64_t c = 0; c < p->cols; c++) {
         const float amax = fmaxf((float)op_value(SKY_F32, 2, c), 1e-12F);
         const float factor = (1.0F / amax) * 448.0F;
@@ -227,7 +230,7 @@ static void expect_channels(const void *params, double *want)
         }
         for (int64_t s = 0; s < p->rows; s++) {
             const float scaled = (float)op_value(p->x, 1, s * p->cols + c) * factor;
-            want[s * p->cols + c] = nearest_e4m3((double)scaled);
+            want[rig_v_at(s, c, p->cols)] = nearest_e4m3((double)scaled);
         }
     }
 }
@@ -254,11 +257,15 @@ static void expect_sums(const void *params, double *want)
 
 TEST(channel_ops_take_a_value_per_channel)
 {
-    static const int64_t sizes[][2] = {{1, 1}, {0, 5}, {300, 64}, {17, 65}, {129, 300}, {2500, 3}};
+    static const int64_t sizes[][3] = {{1, 1, 1},     {0, 5, 1},    {300, 64, 2}, {17, 65, 5},
+                                       {129, 300, 3}, {2500, 3, 1}, {128, 48, 3}, {256, 130, 1}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         for (int kind = 0; kind < 2 && !test_failed(); kind++) {
-            quant_params p = {
-                .x = kind & 1 ? SKY_BF16 : SKY_F32, .codes = SKY_F8_E4M3, .rows = sizes[i][0], .cols = sizes[i][1]};
+            quant_params p = {.x = kind & 1 ? SKY_BF16 : SKY_F32,
+                              .codes = SKY_F8_E4M3,
+                              .rows = sizes[i][0],
+                              .cols = sizes[i][1],
+                              .heads = sizes[i][2]};
             test_parameters("rows=%d C=%d %s", (int)p.rows, (int)p.cols, sky_dtype_name(p.x));
             op_check(&(op_case){run_amax, expect_amax, &p, .exact = true});
             op_check(&(op_case){run_sums, expect_sums, &p, .exact = true});
@@ -455,24 +462,26 @@ TEST(every_backend_rounds_to_e4m3_as_base_does)
     for (int b = 0; b < test_num_backends(); b++) {
         rig r;
         CHECK(rig_open(&r, test_backend_at(b), 0, RIG_ARENA_BYTES));
-        sky_quantize_channels_args args = {.codes = RIG_OUTPUT(&r, SKY_F8_E4M3, ALL / 2, 2),
+        sky_quantize_channels_args args = {.codes = RIG_OUTPUT(&r, SKY_F8_E4M3, ALL / 256, 1, 2, 128),
                                            .scale = RIG_OUTPUT(&r, SKY_F32, 2),
                                            .x = RIG_BYTES(&r, SKY_BF16, bits, ALL / 2, 2),
                                            .amax = RIG_VALUES(&r, SKY_F32, amax, 2)};
         EXPECT(sky_quantize_channels(&r.ctx, &args) == SKY_OK);
         unsigned char *codes = rig_read_bytes(&r, &args.codes);
         for (int i = 0; i < ALL && !test_failed(); i++) {
-            test_parameters("%s: bf16 0x%04x became 0x%02x", r.which->name, (unsigned)i, codes[i]);
-            EXPECT(codes[i] == sky_f32_to_e4m3(sky_bf16_to_f32((uint16_t)i)));
+            const unsigned code = codes[rig_v_at(i / 2, i % 2, 2)];
+            test_parameters("%s: bf16 0x%04x became 0x%02x", r.which->name, (unsigned)i, code);
+            EXPECT(code == sky_f32_to_e4m3(sky_bf16_to_f32((uint16_t)i)));
         }
         free(codes);
         args.x = RIG_VALUES(&r, SKY_F32, ties, TIES / 2, 2);
-        args.codes = RIG_OUTPUT(&r, SKY_F8_E4M3, TIES / 2, 2);
+        args.codes = RIG_OUTPUT(&r, SKY_F8_E4M3, sky_num_v_tiles(TIES / 2), 2, 1, 128);
         EXPECT(sky_quantize_channels(&r.ctx, &args) == SKY_OK);
         codes = rig_read_bytes(&r, &args.codes);
         for (int i = 0; i < TIES && !test_failed(); i++) {
-            test_parameters("%s: %a became 0x%02x", r.which->name, (double)ties[i], codes[i]);
-            EXPECT(codes[i] == sky_f32_to_e4m3(ties[i]));
+            const unsigned code = codes[rig_v_at(i / 2, i % 2, 2)];
+            test_parameters("%s: %a became 0x%02x", r.which->name, (double)ties[i], code);
+            EXPECT(code == sky_f32_to_e4m3(ties[i]));
         }
         free(codes);
         rig_close(&r);
@@ -522,7 +531,7 @@ TEST(quantize_rows_of_extremes)
 
 TEST(quantising_ops_refuse)
 {
-    static float memory[4][64];
+    static float memory[4][128];
     rig r;
     CHECK(rig_open(&r, test_backend_at(0), 0, RIG_ARENA_BYTES));
     const sky_tensor x = SKY_TENSOR(memory[0], SKY_F32, 3, 4);
@@ -558,12 +567,21 @@ TEST(quantising_ops_refuse)
     REFUSES(sums_to_mean, SKY_ERR_SHAPE, .mean = four, .sums = SKY_TENSOR(memory[0], SKY_I64, 4), .num_tokens = 0);
     REFUSES(sums_to_mean, SKY_ERR_SHAPE, .mean = four, .sums = SKY_TENSOR(memory[0], SKY_I64, 3), .num_tokens = 1);
 
-    REFUSES(quantize_channels, SKY_OK, .codes = e4m3, .scale = four, .x = x, .amax = SKY_TENSOR(memory[2], SKY_F32, 4));
-    REFUSES(quantize_channels, SKY_ERR_DTYPE, .codes = SKY_TENSOR(memory[1], SKY_I8, 3, 4), .scale = four, .x = x,
-            .amax = SKY_TENSOR(memory[2], SKY_F32, 4));
-    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = e4m3, .scale = four, .x = x, .amax = three);
-    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = e4m3, .scale = three, .x = x, .amax = four);
-    REFUSES(quantize_channels, SKY_ERR_INTERNAL, .codes = e4m3, .scale = four, .x = x, .amax = four);
+    const sky_tensor amax = SKY_TENSOR(memory[2], SKY_F32, 4);
+    const sky_tensor tiles = SKY_TENSOR(memory[1], SKY_F8_E4M3, 1, 2, 2, 128);
+    REFUSES(quantize_channels, SKY_OK, .codes = tiles, .scale = four, .x = x, .amax = amax);
+    REFUSES(quantize_channels, SKY_ERR_DTYPE, .codes = SKY_TENSOR(memory[1], SKY_I8, 1, 2, 2, 128), .scale = four,
+            .x = x, .amax = amax);
+    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = e4m3, .scale = four, .x = x, .amax = amax);
+    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = SKY_TENSOR(memory[1], SKY_F8_E4M3, 2, 2, 2, 128), .scale = four,
+            .x = x, .amax = amax);
+    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = SKY_TENSOR(memory[1], SKY_F8_E4M3, 1, 1, 3, 128), .scale = four,
+            .x = x, .amax = amax);
+    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = SKY_TENSOR(memory[1], SKY_F8_E4M3, 1, 4, 2, 64), .scale = four,
+            .x = x, .amax = amax);
+    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = tiles, .scale = four, .x = x, .amax = three);
+    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = tiles, .scale = three, .x = x, .amax = amax);
+    REFUSES(quantize_channels, SKY_ERR_INTERNAL, .codes = tiles, .scale = four, .x = x, .amax = four);
     rig_close(&r);
 }
 

@@ -171,7 +171,7 @@ TEST(what_no_op_takes)
                                                     .q_scale = F(2, 1, 2),
                                                     .k = C(3, SKY_I8, 5, 2, 4),
                                                     .k_scale = F(4, 1, 2),
-                                                    .v = C(5, SKY_F8_E4M3, 5, 2, 4),
+                                                    .v = C(5, SKY_F8_E4M3, 1, 2, 4, 128),
                                                     .v_scale = F(6, 2, 4),
                                                     .lse = F(7, 3, 2),
                                                     .softmax_scale = 1.0F};
@@ -186,7 +186,7 @@ TEST(what_no_op_takes)
                                               .weight_scale = F(4, 7),
                                               .bias = F(5, 7)};
     const sky_quantize_channels_args quantize_channels = {
-        .codes = C(0, SKY_F8_E4M3, 4, 6), .scale = F(1, 6), .x = F(2, 4, 6), .amax = F(3, 6)};
+        .codes = C(0, SKY_F8_E4M3, 1, 2, 3, 128), .scale = F(1, 6), .x = F(2, 4, 6), .amax = F(3, 6)};
     const sky_quantize_heads_args quantize_heads = {.codes = C(0, SKY_I8, 5, 2, 4),
                                                     .scale = F(1, 3, 2),
                                                     .x = F(2, 5, 2, 4),

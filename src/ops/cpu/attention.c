@@ -1,4 +1,14 @@
 #include "ops/cpu/attention_job.h"
+#include "ops/cpu/gemm.h"
+
+static void pack_values(const sky_attention_job *job, int64_t head, int64_t key, int64_t keys, float *packed,
+                        void *room)
+{
+    (void)room;
+    const int64_t width = job->num_heads * job->head_dim;
+    const void *first = sky_at(&job->v, key * width + head * job->head_dim);
+    SKY_CPU(pack)(packed, first, job->v.dtype, width, job->head_dim, keys);
+}
 
 static void weigh(const void *arg, const sky_attention_piece *p)
 {
@@ -52,6 +62,7 @@ sky_status SKY_CPU(attention)(sky_ctx *ctx, const sky_attention_args *args, void
         .k = args->k,
         .v = args->v,
         .lse = args->lse,
+        .pack_values = pack_values,
         .weigh = weigh,
         .finish = finish,
     };

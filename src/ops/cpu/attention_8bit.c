@@ -1,7 +1,25 @@
 #include "ops/cpu/attention_job.h"
+#include "ops/cpu/gemm.h"
 
 /* Codes are widened to f32, in which the products of queries and keys are exact. */
 enum { MAX_EXACT_DIM = 1024 }; /* 128 * 128 * 1024 is 2^24 */
+
+typedef uint8_t keys_16 __attribute__((vector_size(16), aligned(1), may_alias));
+
+/* Keys go back to their own order in room: sky_v_tile_position(), inside each 16. */
+static void pack_values(const sky_attention_job *job, int64_t head, int64_t key, int64_t keys, float *packed,
+                        void *room)
+{
+    enum { TILE = SKY_V_TILE_TOKENS };
+    const int64_t tile = key / TILE * job->num_heads + head;
+    const uint8_t *from = (const uint8_t *)job->v.data + tile * job->head_dim * TILE;
+    uint8_t *codes = room;
+    for (int64_t i = 0; i < job->head_dim * TILE; i += 16) {
+        const keys_16 in = *(const keys_16 *)(from + i);
+        *(keys_16 *)(codes + i) = __builtin_shufflevector(in, in, 0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    }
+    SKY_CPU(pack_transposed)(packed, codes, SKY_F8_E4M3, TILE, job->head_dim, keys);
+}
 
 static void weigh(const void *arg, const sky_attention_piece *p)
 {
@@ -61,6 +79,7 @@ sky_status SKY_CPU(attention_8bit)(sky_ctx *ctx, const sky_attention_8bit_args *
         .k = args->k,
         .v = args->v,
         .lse = args->lse,
+        .pack_values = pack_values,
         .weigh = weigh,
         .finish = finish,
     };

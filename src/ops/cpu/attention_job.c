@@ -97,7 +97,7 @@ static void run_job(void *arg, int64_t index, int thread)
         const int64_t keys = sky_min_i64(TILE, job->num_keys - key);
         const int64_t at = key * width + head * job->head_dim;
         SKY_CPU(pack_transposed)(b.keys, sky_at(&job->k, at), job->k.dtype, width, keys, job->head_dim);
-        SKY_CPU(pack)(b.values, sky_at(&job->v, at), job->v.dtype, width, job->head_dim, keys);
+        job->pack_values(job, head, key, keys, b.values, b.queries);
         for (int64_t r = 0; r < rows; r += PIECE) {
             const sky_attention_piece piece = {
                 .head = head,

@@ -33,6 +33,9 @@ typedef struct sky_attention_piece {
 typedef struct sky_attention_job {
     const void *args;
     sky_tensor y, q, k, v, lse;
+    /* Values of keys [key, key + keys) of one head, packed for the product; room holds 256 bytes for each channel. */
+    void (*pack_values)(const struct sky_attention_job *job, int64_t head, int64_t key, int64_t keys, float *packed,
+                        void *room);
     /* Products become weights, and the rows' running values move on: sky_softmax_row(). */
     void (*weigh)(const void *args, const sky_attention_piece *piece);
     /* One row of y from its sum and denominator. */

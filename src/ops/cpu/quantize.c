@@ -2,7 +2,8 @@
 #include "ops/cpu/device.h"
 #include "ops/cpu/isa.h"
 
-enum { STRIP_COLS = 64 }; /* columns that one thread takes, in ops over columns */
+/* Columns that one thread takes, in ops over columns; rows of a tile of codes; the side of what is turned at a time. */
+enum { STRIP_COLS = 64, TILE = SKY_V_TILE_TOKENS, SQUARE = 16 };
 
 static int64_t rows_per_job(int64_t cols)
 {
@@ -180,6 +181,42 @@ sky_status SKY_CPU(channel_amax)(sky_ctx *ctx, const sky_channel_amax_args *args
     return SKY_OK;
 }
 
+typedef uint8_t bytes_16 __attribute__((vector_size(SQUARE)));
+typedef uint8_t bytes_16_unaligned __attribute__((vector_size(SQUARE), aligned(1), may_alias));
+
+/* Turns a square of bytes around. Rows i and i + 8 interleaved move an element's row and column number on by one bit. */
+static inline void turn_square(bytes_16 *v)
+{
+    for (int step = 0; step < 4; step++) {
+        bytes_16 to[SQUARE];
+        SKY_LOOP_UNROLLED
+        for (int i = 0; i < SQUARE / 2; i++) {
+            const bytes_16 a = v[i];
+            const bytes_16 b = v[i + SQUARE / 2];
+            to[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            to[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        }
+        memcpy(v, to, sizeof to);
+    }
+}
+
+/* codes [TILE][STRIP_COLS] -> to [cols][TILE] */
+static void write_turned(uint8_t *to, const uint8_t *codes, int64_t cols)
+{
+    for (int64_t c = 0; c < cols; c += SQUARE) {
+        for (int64_t i = 0; i < TILE; i += SQUARE) {
+            bytes_16 v[SQUARE];
+            for (int64_t j = 0; j < SQUARE; j++) {
+                v[j] = *(const bytes_16_unaligned *)(codes + (i + j) * STRIP_COLS + c);
+            }
+            turn_square(v);
+            for (int64_t j = 0; j < SQUARE && c + j < cols; j++) {
+                *(bytes_16_unaligned *)(to + (c + j) * TILE + i) = v[j];
+            }
+        }
+    }
+}
+
 static void quantize_strip(void *arg, int64_t index, int thread)
 {
     (void)thread;
@@ -193,6 +230,7 @@ static void quantize_strip(void *arg, int64_t index, int thread)
     float factor[STRIP_COLS];
     float scaled[STRIP_COLS];
     float buf[STRIP_COLS];
+    uint8_t codes[TILE * STRIP_COLS];
     for (int64_t c = 0; c < cols; c++) {
         float a = sky_amax_at_least(amax[c]);
         for (int64_t p = 1; p < parts; p++) {
@@ -202,12 +240,19 @@ static void quantize_strip(void *arg, int64_t index, int thread)
         factor[c] = 1.0F / a * 448.0F;
         scale[c] = a / 448.0F;
     }
-    for (int64_t s = 0; s < args->x.shape[0]; s++) {
-        const float *x = read_strip(&args->x, s, first, cols, buf);
-        for (int64_t c = 0; c < cols; c++) {
-            scaled[c] = x[c] * factor[c];
+    for (int64_t t = 0; t < args->codes.shape[0]; t++) {
+        const int64_t rows = sky_min_i64(TILE, args->x.shape[0] - t * TILE);
+        if (rows < TILE) {
+            memset(codes, 0, sizeof codes);
         }
-        sky_encode_e4m3((uint8_t *)args->codes.data + s * all + first, scaled, cols, 1.0F);
+        for (int64_t s = 0; s < rows; s++) {
+            const float *x = read_strip(&args->x, t * TILE + s, first, cols, buf);
+            for (int64_t c = 0; c < cols; c++) {
+                scaled[c] = x[c] * factor[c];
+            }
+            sky_encode_e4m3(codes + sky_v_tile_position(s) * STRIP_COLS, scaled, cols, 1.0F);
+        }
+        write_turned((uint8_t *)args->codes.data + (t * all + first) * TILE, codes, cols);
     }
 }
 

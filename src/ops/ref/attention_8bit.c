@@ -59,7 +59,7 @@ static void add_tile(const sky_attention_8bit_args *args, int64_t s, int64_t n, 
         const double rounded = (double)sky_e4m3_to_f32(sky_f32_to_e4m3(448.0F * p));
         denominator += (double)p;
         for (int64_t d = 0; d < head_dim; d++) {
-            const int64_t at = ((t * TILE + j) * num_heads + n) * head_dim + d;
+            const int64_t at = ((t * num_heads + n) * head_dim + d) * SKY_V_TILE_TOKENS + sky_v_tile_position(j);
             r->tile[d] += rounded * (double)ref_load_code(&args->v, at);
         }
     }

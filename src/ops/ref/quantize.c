@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+enum { TILE = SKY_V_TILE_TOKENS };
+
 static const float least_amax = 1e-12F;
 
 /* The larger of amax and |x|; NaN once there was one. */
@@ -133,9 +135,13 @@ sky_status sky_ref_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_a
             const float part = ref_load(&args->amax, p * cols + c);
             amax = part > amax || isnan(part) ? part : amax;
         }
-        for (int64_t s = 0; s < args->x.shape[0]; s++) {
-            const float x = ref_load(&args->x, s * cols + c);
-            ((uint8_t *)args->codes.data)[s * cols + c] = code_of(SKY_F8_E4M3, x * factor_of(448.0F, amax));
+        for (int64_t s = 0; s < args->codes.shape[0] * TILE; s++) { /* to the end of the last tile */
+            const int64_t at = (s / TILE * cols + c) * TILE + sky_v_tile_position(s % TILE);
+            uint8_t code = 0;
+            if (s < args->x.shape[0]) {
+                code = code_of(SKY_F8_E4M3, ref_load(&args->x, s * cols + c) * factor_of(448.0F, amax));
+            }
+            ((uint8_t *)args->codes.data)[at] = code;
         }
         ref_store(&args->scale, c, amax / 448.0F);
     }
