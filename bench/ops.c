@@ -71,7 +71,8 @@ static sky_tensor filled(bench *b, sky_dtype dtype, int num_dims, const int64_t 
 typedef struct operation {
     const char *name;
     sky_tensor y;
-    double flops; /* or 0, and then bytes */
+    sky_tensor between; /* of an op made of two */
+    double flops;       /* or 0, and then bytes */
     double bytes;
     sky_status (*run)(sky_ctx *ctx, const struct operation *op);
     sky_status (*reference)(sky_ctx *ctx, const struct operation *op); /* where it is not run with another backend */
@@ -82,6 +83,8 @@ typedef struct operation {
         sky_channel_norm_args channel_norm;
         sky_layer_norm_modulate_args modulate;
         sky_qk_norm_rope_args rope;
+        sky_qk_norm_rope_sums_args sums;
+        sky_qk_norm_rope_quantize_args codes;
         sky_activation_args activation;
         sky_gate_residual_args gate;
     } args;
@@ -98,6 +101,8 @@ RUNNER(conv3d, conv3d)
 RUNNER(channel_norm, channel_norm)
 RUNNER(layer_norm_modulate, modulate)
 RUNNER(qk_norm_rope, rope)
+RUNNER(qk_norm_rope_sums, sums)
+RUNNER(qk_norm_rope_quantize, codes)
 RUNNER(activation, activation)
 RUNNER(gate_residual, gate)
 
@@ -208,6 +213,70 @@ static operation qk_norm_rope(bench *b, sky_dtype dtype, int64_t rows, int64_t h
     return op;
 }
 
+static sky_status norm_rope_between(sky_ctx *ctx, const operation *op, const sky_qk_norm_rope_args *args)
+{
+    sky_qk_norm_rope_args to_f32 = *args;
+    to_f32.y = op->between;
+    return sky_qk_norm_rope(ctx, &to_f32);
+}
+
+static sky_status run_sums_apart(sky_ctx *ctx, const operation *op)
+{
+    const sky_qk_norm_rope_sums_args *a = &op->args.sums;
+    SKY_TRY(norm_rope_between(
+        ctx, op, &(sky_qk_norm_rope_args){.x = a->x, .weight = a->weight, .freqs = a->freqs, .eps = a->eps}));
+    return sky_channel_sums(ctx,
+                            &(sky_channel_sums_args){.sums = a->sums, .x = op->between, .num_tokens = a->num_tokens});
+}
+
+static sky_status run_codes_apart(sky_ctx *ctx, const operation *op)
+{
+    const sky_qk_norm_rope_quantize_args *a = &op->args.codes;
+    const int64_t heads[] = {a->x.shape[0], a->scale.shape[1], 2 * a->freqs.shape[1]};
+    SKY_TRY(norm_rope_between(
+        ctx, op, &(sky_qk_norm_rope_args){.x = a->x, .weight = a->weight, .freqs = a->freqs, .eps = a->eps}));
+    return sky_quantize_heads(ctx, &(sky_quantize_heads_args){.codes = sky_tensor_reshape(&a->codes, 3, heads),
+                                                              .scale = a->scale,
+                                                              .x = sky_tensor_reshape(&op->between, 3, heads),
+                                                              .mean = a->mean,
+                                                              .tokens_per_group = a->tokens_per_group});
+}
+
+/* In one op, or by way of f32 rows; bytes are those of the one op in both cases. */
+static operation qk_sums(bench *b, sky_dtype dtype, int64_t rows, int64_t heads, int64_t dim, bool apart)
+{
+    operation op = {.name = apart ? "qk_sums/f32" : "qk_sums", .run = apart ? run_sums_apart : run_qk_norm_rope_sums};
+    check(sky_ctx_tensor(&b->ctx, &op.y, SKY_I64, 1, (int64_t[]){heads * dim}));
+    op.between = FILLED(b, SKY_F32, rows, heads * dim);
+    op.args.sums = (sky_qk_norm_rope_sums_args){.sums = op.y,
+                                                .x = FILLED(b, dtype, rows, heads * dim),
+                                                .weight = FILLED(b, SKY_F32, heads * dim),
+                                                .freqs = FILLED(b, SKY_F32, rows, dim / 2, 2),
+                                                .eps = 1e-6F,
+                                                .num_tokens = rows};
+    op.bytes = (double)(sky_tensor_bytes(&op.y) + sky_tensor_bytes(&op.args.sums.x));
+    return op;
+}
+
+static operation qk_codes(bench *b, sky_dtype dtype, int64_t rows, int64_t heads, int64_t dim, bool apart)
+{
+    operation op = {.name = apart ? "qk_codes/f32" : "qk_codes",
+                    .run = apart ? run_codes_apart : run_qk_norm_rope_quantize};
+    check(sky_ctx_tensor(&b->ctx, &op.y, SKY_I8, 2, (int64_t[]){rows, heads * dim}));
+    op.between = FILLED(b, SKY_F32, rows, heads * dim);
+    op.args.codes = (sky_qk_norm_rope_quantize_args){
+        .codes = op.y,
+        .scale = FILLED(b, SKY_F32, (rows + SKY_K_GROUP_TOKENS - 1) / SKY_K_GROUP_TOKENS, heads),
+        .x = FILLED(b, dtype, rows, heads * dim),
+        .weight = FILLED(b, SKY_F32, heads * dim),
+        .freqs = FILLED(b, SKY_F32, rows, dim / 2, 2),
+        .eps = 1e-6F,
+        .mean = FILLED(b, SKY_F32, heads, dim),
+        .tokens_per_group = SKY_K_GROUP_TOKENS};
+    op.bytes = (double)(sky_tensor_bytes(&op.y) + sky_tensor_bytes(&op.args.codes.x));
+    return op;
+}
+
 static operation gelu(bench *b, sky_dtype dtype, int64_t rows, int64_t cols)
 {
     operation op = {.name = "gelu_tanh", .run = run_activation};
@@ -227,8 +296,14 @@ static operation gate_residual(bench *b, sky_dtype dtype, int64_t rows, int64_t 
     return op;
 }
 
-static float element(const sky_tensor *t, int64_t i)
+static double element(const sky_tensor *t, int64_t i)
 {
+    if (t->dtype == SKY_I64) {
+        return (double)((const int64_t *)t->data)[i];
+    }
+    if (t->dtype == SKY_I8) {
+        return ((const int8_t *)t->data)[i];
+    }
     return t->dtype == SKY_F32 ? ((const float *)t->data)[i] : sky_bf16_to_f32(((const uint16_t *)t->data)[i]);
 }
 
@@ -259,7 +334,7 @@ static void verify(bench *b, operation op)
         off += d * d;
         norm += w * w;
     }
-    const double tolerance = op.y.dtype == SKY_F32 ? 2e-6 : 4e-3;
+    const double tolerance = op.y.dtype == SKY_F32 || op.y.dtype == SKY_I64 ? 2e-6 : 4e-3;
     if (!(sqrt(off / norm) <= tolerance)) {
         fprintf(stderr, "bench-ops: %s is off by %.3g of the reference, want %.3g; not timing a wrong result\n",
                 op.name, sqrt(off / norm), tolerance);
@@ -329,6 +404,14 @@ static void linear_rows(bench *b, sky_dtype dtype, int64_t m, int64_t n, int64_t
     }
 }
 
+static void qk_rows(bench *b, const char *shape, sky_dtype dtype, int64_t rows, int64_t heads, int64_t dim)
+{
+    for (int apart = 0; apart < 2; apart++) {
+        ROW(b, shape, qk_sums(b, dtype, rows, heads, dim, apart != 0));
+        ROW(b, shape, qk_codes(b, dtype, rows, heads, dim, apart != 0));
+    }
+}
+
 /* Computes all rows at once and the first ones alone: how many elements of these come out otherwise? */
 static int64_t changed_by_rows(bench *b, operation whole, int64_t rows)
 {
@@ -391,6 +474,8 @@ static void verify_all(bench *b)
         verify(b, channel_norm(b, dtype, 33, 48));
         verify(b, modulate(b, dtype, 33, 260));
         verify(b, qk_norm_rope(b, dtype, 33, 3, 20));
+        verify(b, qk_sums(b, dtype, 150, 3, 20, false));
+        verify(b, qk_codes(b, dtype, 150, 3, 20, false));
         verify(b, gelu(b, dtype, 33, 70));
         verify(b, gate_residual(b, dtype, 33, 70));
     }
@@ -432,6 +517,7 @@ static void small_model(bench *b, sky_dtype dtype)
     ROW(b, "240 x 240, 1 head of 64", attention(b, dtype, 240, 240, 1, 64));
     ROW(b, "540 x 256", modulate(b, dtype, 540, 256));
     ROW(b, "540 x 4 x 64", qk_norm_rope(b, dtype, 540, 4, 64));
+    qk_rows(b, "540 x 4 x 64", dtype, 540, 4, 64);
     ROW(b, "540 x 768", gelu(b, dtype, 540, 768));
     ROW(b, "540 x 256", gate_residual(b, dtype, 540, 256));
     ROW(b, "1 x 12 x 20, 64 to 64, 3x3x3", conv(b, dtype, 1, 12, 20, 64, 64, 3, 3));
@@ -456,6 +542,7 @@ static void large_model(bench *b, sky_dtype dtype)
     ROW(b, "512 x 4080, 1 head of 384", attention(b, dtype, 512, 4080, 1, 384));
     ROW(b, "1024 x 5120", modulate(b, dtype, 1024, 5120));
     ROW(b, "1024 x 40 x 128", qk_norm_rope(b, dtype, 1024, 40, 128));
+    qk_rows(b, "1024 x 40 x 128", dtype, 1024, 40, 128);
     ROW(b, "1024 x 13824", gelu(b, dtype, 1024, 13824));
     ROW(b, "1024 x 5120", gate_residual(b, dtype, 1024, 5120));
     ROW(b, "1 x 68 x 120, 96 to 96, 3x3x3", conv(b, dtype, 1, 68, 120, 96, 96, 3, 3));
