@@ -152,7 +152,7 @@ static operation linear_by_blas(bench *b, int64_t m, int64_t n, int64_t k, bool 
     return op;
 }
 
-/* Frames x height x width, same padding; kt past frames less one. */
+/* Frames x height x width, same padding; kt - 1 frames in front of them. */
 static operation conv(bench *b, sky_dtype dtype, int64_t frames, int64_t height, int64_t width, int64_t in, int64_t out,
                       int64_t kt, int64_t khw)
 {
@@ -161,7 +161,7 @@ static operation conv(bench *b, sky_dtype dtype, int64_t frames, int64_t height,
     op.y = FILLED(b, dtype, frames, height, width, out);
     const int pad = (int)(khw / 2);
     op.args.conv3d = (sky_conv3d_args){.y = op.y,
-                                       .x = FILLED(b, dtype, frames, height, width, in),
+                                       .x = FILLED(b, dtype, kt - 1 + frames, height, width, in),
                                        .weight = FILLED(b, dtype, out, kt, khw, khw, in),
                                        .bias = FILLED(b, SKY_F32, out),
                                        .stride_t = 1,
@@ -170,9 +170,6 @@ static operation conv(bench *b, sky_dtype dtype, int64_t frames, int64_t height,
                                        .pad_bottom = pad,
                                        .pad_left = pad,
                                        .pad_right = pad};
-    if (kt > 1) {
-        op.args.conv3d.past = FILLED(b, dtype, kt - 1, height, width, in);
-    }
     return op;
 }
 

@@ -36,22 +36,13 @@ static sky_status residual_run(sky_ctx *ctx, const sky_strips *strips, const vae
                                const sky_tensor *x, const sky_tensor *y)
 {
     const bool in_place = !sky_tensor_present(&block->shortcut.weight);
-    const sky_tensor wide_x = sky_vae_extended_shape(strips, x, VAE_BOTH_SIDES);
-    const sky_tensor wide_y = sky_vae_extended_shape(strips, y, VAE_BOTH_SIDES);
     sky_tensor out = *y;
-    sky_tensor normed, shortcut;
+    sky_tensor shortcut;
     if (in_place) {
         SKY_TRY(new_like(ctx, y, &out));
     }
-    const size_t mark = sky_arena_mark(ctx->arena);
-    SKY_TRY(new_like(ctx, &wide_x, &normed));
-    SKY_TRY(sky_vae_norm_silu(ctx, strips, &block->norm1, x, &normed));
-    SKY_TRY(sky_vae_conv_in_time(ctx, strips, &block->conv1, 1, &past->frames[0], &normed, &out));
-    sky_arena_release(ctx->arena, mark);
-    SKY_TRY(new_like(ctx, &wide_y, &normed));
-    SKY_TRY(sky_vae_norm_silu(ctx, strips, &block->norm2, &out, &normed));
-    SKY_TRY(sky_vae_conv_in_time(ctx, strips, &block->conv2, 1, &past->frames[1], &normed, &out));
-    sky_arena_release(ctx->arena, mark);
+    SKY_TRY(sky_vae_norm_conv(ctx, strips, &block->norm1, &block->conv1, &past->frames[0], x, &out));
+    SKY_TRY(sky_vae_norm_conv(ctx, strips, &block->norm2, &block->conv2, &past->frames[1], &out, &out));
     if (in_place) {
         return sky_add(ctx, &(sky_add_args){.y = *x, .a = out, .b = *x});
     }
@@ -181,17 +172,18 @@ static sky_status upsample_frames(sky_ctx *ctx, const sky_strips *strips, const 
 static sky_status upsample_run(sky_ctx *ctx, const sky_strips *strips, const vae_resample *block, vae_layer_past *past,
                                bool first, const sky_tensor *x, const sky_tensor *y)
 {
-    sky_tensor wide, frames, pairs;
-    SKY_TRY(sky_vae_extend(ctx, strips, x, VAE_BOTH_SIDES, &wide));
+    sky_tensor frames, pairs;
     if (first || !sky_tensor_present(&block->time.weight)) {
-        return upsample_frames(ctx, strips, &block->conv, &wide, y);
+        SKY_TRY(sky_vae_extend(ctx, strips, x, VAE_BOTH_SIDES, &frames));
+        return upsample_frames(ctx, strips, &block->conv, &frames, y);
     }
+    const sky_tensor wide = sky_vae_extended_shape(strips, x, VAE_BOTH_SIDES);
     const int64_t *shape = wide.shape;
     SKY_TRY(sky_ctx_tensor(ctx, &frames, wide.dtype, 4, (int64_t[]){2 * shape[0], shape[1], shape[2], shape[3]}));
     const size_t mark = sky_arena_mark(ctx->arena);
     const sky_tensor wide_pairs = with_channels(&wide, 2 * shape[3]);
     SKY_TRY(new_like(ctx, &wide_pairs, &pairs));
-    SKY_TRY(sky_vae_conv_in_time(ctx, strips, &block->time, 1, &past->frames[0], &wide, &pairs));
+    SKY_TRY(sky_vae_conv_in_time(ctx, strips, &block->time, &past->frames[0], x, &pairs));
     SKY_TRY(sky_interleave_frames(ctx, &(sky_interleave_frames_args){.y = frames, .x = pairs}));
     sky_arena_release(ctx->arena, mark);
     return upsample_frames(ctx, strips, &block->conv, &frames, y);
@@ -205,11 +197,12 @@ static sky_status downsample_run(sky_ctx *ctx, const sky_strips *strips, const v
                                  vae_layer_past *past, bool first, const sky_tensor *x, const sky_tensor *y)
 {
     const bool in_time = !first && sky_tensor_present(&block->time.weight);
+    const sky_tensor *kept = &past->frames[0];
     sky_tensor halved = *y;
-    sky_tensor wide;
+    sky_tensor wide, extended;
     if (in_time) {
-        SKY_TRY(
-            sky_ctx_tensor(ctx, &halved, x->dtype, 4, (int64_t[]){x->shape[0], y->shape[1], y->shape[2], y->shape[3]}));
+        SKY_TRY(sky_vae_behind_past(ctx, kept, x->shape[0], &extended));
+        halved = sky_tensor_rows(&extended, kept->shape[0], x->shape[0]);
     }
     const size_t mark = sky_arena_mark(ctx->arena);
     SKY_TRY(sky_vae_extend(ctx, strips, x, VAE_BELOW, &wide));
@@ -222,10 +215,13 @@ static sky_status downsample_run(sky_ctx *ctx, const sky_strips *strips, const v
                                                .pad_bottom = 1 - sky_vae_halo_of(strips, VAE_BELOW).below,
                                                .pad_right = 1}));
     sky_arena_release(ctx->arena, mark);
-    if (in_time) {
-        return sky_vae_conv_in_time(ctx, strips, &block->time, 2, &past->frames[0], &halved, y);
+    if (!sky_tensor_present(&block->time.weight)) {
+        return SKY_OK;
     }
-    return sky_tensor_present(&block->time.weight) ? sky_vae_past_push(ctx, &past->frames[0], &halved) : SKY_OK;
+    if (in_time) {
+        SKY_TRY(sky_vae_conv_extended(ctx, strips, &block->time, 2, &extended, y));
+    }
+    return sky_vae_past_keep(ctx, kept, &halved);
 }
 
 sky_tensor sky_vae_layer_output(const vae_layer *layer, bool first, const sky_tensor *x)

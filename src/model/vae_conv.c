@@ -20,102 +20,158 @@ sky_tensor sky_vae_extended_shape(const sky_strips *strips, const sky_tensor *x,
     return extended;
 }
 
-sky_tensor sky_vae_own_rows(const sky_strips *strips, vae_sides sides, const sky_tensor *extended, int64_t t)
+/* Frame t's own rows of a tensor with the neighbours' rows, [1, H, W, C]. */
+static sky_tensor own_rows(const sky_strips *strips, vae_sides sides, const sky_tensor *wide, int64_t t)
 {
     const vae_halo halo = sky_vae_halo_of(strips, sides);
-    const sky_tensor frame = sky_tensor_rows(extended, t, 1);
+    const sky_tensor frame = sky_tensor_rows(wide, t, 1);
     const sky_tensor rows = sky_tensor_reshape(&frame, 3, &frame.shape[1]);
     const int64_t num_own = rows.shape[0] - halo.above - halo.below;
     const sky_tensor own = sky_tensor_rows(&rows, halo.above, num_own);
     return sky_tensor_reshape(&own, 4, (int64_t[]){1, num_own, rows.shape[1], rows.shape[2]});
 }
 
-sky_status sky_vae_extended(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *x, vae_sides sides,
-                            sky_tensor *out)
+/* The neighbours' rows into a tensor whose own rows are there. */
+static sky_status fill_halo(sky_ctx *ctx, const sky_strips *strips, vae_sides sides, const sky_tensor *wide)
 {
-    const sky_tensor shape = sky_vae_extended_shape(strips, x, sides);
-    if (sky_tensor_same_shape(&shape, x)) {
-        *out = *x;
-        return SKY_OK;
-    }
-    return sky_ctx_tensor(ctx, out, x->dtype, x->num_dims, shape.shape);
+    return strips == NULL ? SKY_OK : sky_strips_exchange(ctx, strips, wide, sides == VAE_BOTH_SIDES, 1);
 }
 
-sky_status sky_vae_fill_halo(sky_ctx *ctx, const sky_strips *strips, vae_sides sides, const sky_tensor *extended)
+/* x's rows into a tensor with room for the neighbours', and these. */
+static sky_status copy_and_fill(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *x, vae_sides sides,
+                                const sky_tensor *wide)
 {
-    return strips == NULL ? SKY_OK : sky_strips_exchange(ctx, strips, extended, sides == VAE_BOTH_SIDES, 1);
+    for (int64_t t = 0; t < x->shape[0]; t++) {
+        const sky_tensor to = own_rows(strips, sides, wide, t);
+        const sky_tensor from = sky_tensor_rows(x, t, 1);
+        SKY_TRY(sky_ctx_copy(ctx, &to, &from));
+    }
+    return fill_halo(ctx, strips, sides, wide);
 }
 
 sky_status sky_vae_extend(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *x, vae_sides sides, sky_tensor *out)
 {
-    SKY_TRY(sky_vae_extended(ctx, strips, x, sides, out));
-    if (!sky_tensor_same_shape(out, x)) {
-        for (int64_t t = 0; t < x->shape[0]; t++) {
-            const sky_tensor to = sky_vae_own_rows(strips, sides, out, t);
-            const sky_tensor from = sky_tensor_rows(x, t, 1);
-            SKY_TRY(sky_ctx_copy(ctx, &to, &from));
-        }
+    const sky_tensor shape = sky_vae_extended_shape(strips, x, sides);
+    if (sky_tensor_same_shape(&shape, x)) {
+        *out = *x;
+        return fill_halo(ctx, strips, sides, out); /* a neighbour may want this rank's rows */
     }
-    return sky_vae_fill_halo(ctx, strips, sides, out);
+    SKY_TRY(sky_ctx_tensor(ctx, out, x->dtype, x->num_dims, shape.shape));
+    return copy_and_fill(ctx, strips, x, sides, out);
 }
 
-sky_status sky_vae_norm_silu(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *gamma, const sky_tensor *x,
-                             const sky_tensor *y)
+/* y's own rows = silu(norm(x)); then the neighbours' rows. */
+static sky_status norm_silu(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *gamma, const sky_tensor *x,
+                            const sky_tensor *y)
 {
     sky_channel_norm_args args = {.y = *y, .x = *x, .gamma = *gamma, .silu = true};
     if (sky_tensor_same_shape(x, y)) {
         SKY_TRY(sky_channel_norm(ctx, &args));
     } else {
         for (int64_t t = 0; t < x->shape[0]; t++) { /* own rows of two frames do not touch */
-            args.y = sky_vae_own_rows(strips, VAE_BOTH_SIDES, y, t);
+            args.y = own_rows(strips, VAE_BOTH_SIDES, y, t);
             args.x = sky_tensor_rows(x, t, 1);
             SKY_TRY(sky_channel_norm(ctx, &args));
         }
     }
-    return sky_vae_fill_halo(ctx, strips, VAE_BOTH_SIDES, y);
+    return fill_halo(ctx, strips, VAE_BOTH_SIDES, y);
+}
+
+/* num_frames frames as t's from ctx's arena. */
+static sky_status new_frames(sky_ctx *ctx, const sky_tensor *t, int64_t num_frames, sky_tensor *out)
+{
+    const int64_t *shape = t->shape;
+    return sky_ctx_tensor(ctx, out, t->dtype, 4, (int64_t[]){num_frames, shape[1], shape[2], shape[3]});
 }
 
 sky_status sky_vae_past_init(sky_ctx *ctx, int64_t num_frames, const sky_tensor *x, sky_tensor *past)
 {
-    const int64_t *shape = x->shape;
-    SKY_TRY(sky_ctx_tensor(ctx, past, x->dtype, 4, (int64_t[]){num_frames, shape[1], shape[2], shape[3]}));
+    SKY_TRY(new_frames(ctx, x, num_frames, past));
     return sky_ctx_zero(ctx, past);
 }
 
-sky_status sky_vae_past_push(sky_ctx *ctx, sky_tensor *past, const sky_tensor *x)
+/* Frames [first, ..) of from over all of to. */
+static sky_status copy_frames(sky_ctx *ctx, const sky_tensor *to, const sky_tensor *from, int64_t first)
 {
-    const int64_t num_kept = past->shape[0];
-    const int64_t num_new = x->shape[0] < num_kept ? x->shape[0] : num_kept;
-    /* One frame at a time, from the front: what a frame is written over has been moved or is not needed. */
-    for (int64_t t = 0; t < num_kept - num_new; t++) {
-        const sky_tensor to = sky_tensor_rows(past, t, 1);
-        const sky_tensor from = sky_tensor_rows(past, t + num_new, 1);
-        SKY_TRY(sky_ctx_copy(ctx, &to, &from));
-    }
-    const sky_tensor to = sky_tensor_rows(past, num_kept - num_new, num_new);
-    const sky_tensor from = sky_tensor_rows(x, x->shape[0] - num_new, num_new);
-    return sky_ctx_copy(ctx, &to, &from);
+    const sky_tensor frames = sky_tensor_rows(from, first, to->shape[0]);
+    return sky_ctx_copy(ctx, to, &frames);
 }
 
-sky_status sky_vae_conv_in_time(sky_ctx *ctx, const sky_strips *strips, const vae_conv *conv, int stride_t,
-                                sky_tensor *past, const sky_tensor *x, const sky_tensor *y)
+sky_status sky_vae_behind_past(sky_ctx *ctx, const sky_tensor *past, int64_t num_frames, sky_tensor *out)
+{
+    SKY_TRY(new_frames(ctx, past, past->shape[0] + num_frames, out));
+    const sky_tensor front = sky_tensor_rows(out, 0, past->shape[0]);
+    return copy_frames(ctx, &front, past, 0);
+}
+
+sky_status sky_vae_past_keep(sky_ctx *ctx, const sky_tensor *past, const sky_tensor *x)
+{
+    return copy_frames(ctx, past, x, x->shape[0] - past->shape[0]);
+}
+
+sky_status sky_vae_conv_in_time(sky_ctx *ctx, const sky_strips *strips, const vae_conv *conv, const sky_tensor *past,
+                                const sky_tensor *x, const sky_tensor *y)
+{
+    const size_t mark = sky_arena_mark(ctx->arena);
+    sky_tensor extended;
+    SKY_TRY(sky_vae_behind_past(ctx, past, x->shape[0], &extended));
+    const sky_tensor frames = sky_tensor_rows(&extended, past->shape[0], x->shape[0]);
+    SKY_TRY(copy_and_fill(ctx, strips, x, VAE_BOTH_SIDES, &frames));
+    SKY_TRY(sky_vae_conv_extended(ctx, strips, conv, 1, &extended, y));
+    SKY_TRY(sky_vae_past_keep(ctx, past, &extended));
+    sky_arena_release(ctx->arena, mark);
+    return SKY_OK;
+}
+
+enum { FRAMES_AT_A_TIME = 2 };
+
+sky_status sky_vae_norm_conv(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *gamma, const vae_conv *conv,
+                             const sky_tensor *past, const sky_tensor *x, const sky_tensor *y)
+{
+    const int64_t num_past = past->shape[0];
+    const int64_t num_frames = x->shape[0];
+    const size_t mark = sky_arena_mark(ctx->arena);
+    sky_tensor room;
+    SKY_TRY(sky_vae_behind_past(ctx, past, num_frames < FRAMES_AT_A_TIME ? num_frames : FRAMES_AT_A_TIME, &room));
+    const sky_tensor front = sky_tensor_rows(&room, 0, num_past);
+    _Static_assert(FRAMES_AT_A_TIME >= 2, "the two frames that move to the front do not overlap it");
+    for (int64_t t = 0; t < num_frames; t += FRAMES_AT_A_TIME) {
+        const int64_t rest = num_frames - t;
+        const int64_t count = rest < FRAMES_AT_A_TIME ? rest : FRAMES_AT_A_TIME;
+        if (t > 0) {
+            SKY_TRY(copy_frames(ctx, &front, &room, FRAMES_AT_A_TIME));
+        }
+        const sky_tensor extended = sky_tensor_rows(&room, 0, num_past + count);
+        const sky_tensor normed = sky_tensor_rows(&room, num_past, count);
+        const sky_tensor from = sky_tensor_rows(x, t, count);
+        const sky_tensor to = sky_tensor_rows(y, t, count);
+        SKY_TRY(norm_silu(ctx, strips, gamma, &from, &normed));
+        SKY_TRY(sky_vae_conv_extended(ctx, strips, conv, 1, &extended, &to));
+        if (count == rest) {
+            SKY_TRY(sky_vae_past_keep(ctx, past, &extended));
+        }
+    }
+    sky_arena_release(ctx->arena, mark);
+    return SKY_OK;
+}
+
+sky_status sky_vae_conv_extended(sky_ctx *ctx, const sky_strips *strips, const vae_conv *conv, int stride_t,
+                                 const sky_tensor *x, const sky_tensor *y)
 {
     /* A kernel of three has one row or column of zeros on each side that is the frame's, a kernel of one has none. */
     const int pad_h = (int)conv->weight.shape[2] / 2;
     const int pad_w = (int)conv->weight.shape[3] / 2;
     const vae_halo halo = pad_h > 0 ? sky_vae_halo_of(strips, VAE_BOTH_SIDES) : (vae_halo){0};
-    SKY_TRY(sky_conv3d(ctx, &(sky_conv3d_args){.y = *y,
-                                               .x = *x,
-                                               .past = *past,
-                                               .weight = conv->weight,
-                                               .bias = conv->bias,
-                                               .stride_t = stride_t,
-                                               .stride_hw = 1,
-                                               .pad_top = pad_h - halo.above,
-                                               .pad_bottom = pad_h - halo.below,
-                                               .pad_left = pad_w,
-                                               .pad_right = pad_w}));
-    return sky_vae_past_push(ctx, past, x);
+    return sky_conv3d(ctx, &(sky_conv3d_args){.y = *y,
+                                              .x = *x,
+                                              .weight = conv->weight,
+                                              .bias = conv->bias,
+                                              .stride_t = stride_t,
+                                              .stride_hw = 1,
+                                              .pad_top = pad_h - halo.above,
+                                              .pad_bottom = pad_h - halo.below,
+                                              .pad_left = pad_w,
+                                              .pad_right = pad_w});
 }
 
 sky_status sky_vae_conv_point(sky_ctx *ctx, const vae_conv *conv, const sky_tensor *x, const sky_tensor *y)

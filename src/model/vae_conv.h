@@ -4,15 +4,14 @@
  * Inside model/vae*.c only. Activations are [T, H, W, C] in the compute type, H the rows of this rank's strip, or of whole
  * frames (strips NULL).
  *
- * A convolution over height sees one row beyond its own. A tensor is "extended" when it has that row of the neighbour above
- * and below around own rows, where there are such neighbours: it is then the convolution's input, and where there is no
- * neighbour the frame's border is padded with zeros. Without strips nothing is extended and nothing is copied.
+ * A convolution over height sees one row beyond its own, and one over time the two frames before its own. What it reads is
+ * one tensor that holds all of it, "extended":
  *
- *     sky_tensor wide;
- *     SKY_TRY(sky_vae_extended(ctx, strips, x, VAE_BOTH_SIDES, &wide));   // memory, where x has not the room
- *     ... own rows into wide: sky_vae_own_rows(strips, VAE_BOTH_SIDES, &wide, t)
- *     SKY_TRY(sky_vae_fill_halo(ctx, strips, VAE_BOTH_SIDES, &wide));     // the neighbours' rows
- *     SKY_TRY(sky_vae_conv_in_time(ctx, strips, conv, 1, past, &wide, y));// y has own rows
+ *     frames   [ past (2) | the chunk's (T) ]        kept from the chunk before, rows around them too: sent once
+ *     rows     [ above (0 or 1) | own (H) | below (0 or 1) ]     of the neighbours, where there are such
+ *
+ * Where there is no neighbour the frame's border is padded with zeros. What goes before a convolution (norm and SiLU, or a
+ * copy) writes own rows of new frames in place; then the neighbours' rows are exchanged.
  */
 #ifndef SKY_MODEL_VAE_CONV_H
 #define SKY_MODEL_VAE_CONV_H
@@ -37,37 +36,37 @@ vae_halo sky_vae_halo_of(const sky_strips *strips, vae_sides sides);
 /* x's shape with those rows; no memory behind it. */
 sky_tensor sky_vae_extended_shape(const sky_strips *strips, const sky_tensor *x, vae_sides sides);
 
-/* Frame t's own rows of an extended tensor, [1, H, W, C]. */
-sky_tensor sky_vae_own_rows(const sky_strips *strips, vae_sides sides, const sky_tensor *extended, int64_t t);
-
-/* Memory from ctx's arena for x extended, with nothing in it; x itself where there is nothing to extend. */
-sky_status sky_vae_extended(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *x, vae_sides sides,
-                            sky_tensor *out);
-
-/* The neighbours' rows into the extended tensor, whose own rows are there. Collective over the strips. */
-sky_status sky_vae_fill_halo(sky_ctx *ctx, const sky_strips *strips, vae_sides sides, const sky_tensor *extended);
-
-/* All three at once: x copied where that is needed, and the neighbours' rows. Collective over the strips. */
+/* x with the neighbours' rows, in memory from ctx's arena; x itself where there are none. Collective over the strips. */
 sky_status sky_vae_extend(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *x, vae_sides sides,
                           sky_tensor *out);
-
-/* y = silu(norm(x)), y extended or x; then the neighbours' rows. Collective over the strips. */
-sky_status sky_vae_norm_silu(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *gamma, const sky_tensor *x,
-                             const sky_tensor *y);
 
 /* Memory for the num_frames frames of x's shape (extended if the convolution's input is) before a clip: zeros. */
 sky_status sky_vae_past_init(sky_ctx *ctx, int64_t num_frames, const sky_tensor *x, sky_tensor *past);
 
-/* Keeps the last frames of past followed by x. */
-sky_status sky_vae_past_push(sky_ctx *ctx, sky_tensor *past, const sky_tensor *x);
+/* Memory from ctx's arena for num_frames frames behind those of past, which are copied to the front. */
+sky_status sky_vae_behind_past(sky_ctx *ctx, const sky_tensor *past, int64_t num_frames, sky_tensor *out);
+
+/* Keeps the last frames of x in past. */
+sky_status sky_vae_past_keep(sky_ctx *ctx, const sky_tensor *past, const sky_tensor *x);
 
 /*
- * A convolution over time, and over height and width if its kernel is of three there, of a chunk x that follows past; then
- * x's last frames are kept. With a kernel of three over height x and past are extended and y has own rows; with a kernel of
- * one y has the rows that x has.
+ * A convolution over time of x [T, H, W, C], which follows past; the last frames of both are kept for the next chunk. Over
+ * height and width too if its kernel is of three there: then y has own rows. With a kernel of one y has the rows that past
+ * has, the neighbours' with them. Collective over the strips.
  */
-sky_status sky_vae_conv_in_time(sky_ctx *ctx, const sky_strips *strips, const vae_conv *conv, int stride_t,
-                                sky_tensor *past, const sky_tensor *x, const sky_tensor *y);
+sky_status sky_vae_conv_in_time(sky_ctx *ctx, const sky_strips *strips, const vae_conv *conv, const sky_tensor *past,
+                                const sky_tensor *x, const sky_tensor *y);
+
+/*
+ * The same of silu(norm(x)), with a kernel of three; y may be x. Two frames at a time: so the extended tensor, which has
+ * room for past, is not larger than a chunk of four frames by itself. Collective over the strips.
+ */
+sky_status sky_vae_norm_conv(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *gamma, const vae_conv *conv,
+                             const sky_tensor *past, const sky_tensor *x, const sky_tensor *y);
+
+/* The convolution by itself: x is extended, its past in front. */
+sky_status sky_vae_conv_extended(sky_ctx *ctx, const sky_strips *strips, const vae_conv *conv, int stride_t,
+                                 const sky_tensor *x, const sky_tensor *y);
 
 /* A kernel of one: x [T, H, W, C] -> y [T, H, W, O], position by position. */
 sky_status sky_vae_conv_point(sky_ctx *ctx, const vae_conv *conv, const sky_tensor *x, const sky_tensor *y);

@@ -108,28 +108,6 @@ static sky_status take_outputs(sky_ctx *ctx, const vae_net *net, bool first, con
     return SKY_OK;
 }
 
-/* conv_in; x is extended in memory that is given back. */
-static sky_status run_conv_in(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, vae_net_past *past,
-                              const sky_tensor *x, const sky_tensor *y)
-{
-    const size_t mark = sky_arena_mark(ctx->arena);
-    sky_tensor wide;
-    SKY_TRY(sky_vae_extend(ctx, strips, x, VAE_BOTH_SIDES, &wide));
-    SKY_TRY(sky_vae_conv_in_time(ctx, strips, &net->conv_in, 1, &past->conv_in, &wide, y));
-    sky_arena_release(ctx->arena, mark);
-    return SKY_OK;
-}
-
-/* Norm, SiLU and convolution; x is overwritten. */
-static sky_status run_head(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, vae_net_past *past,
-                           const sky_tensor *x, const sky_tensor *y)
-{
-    sky_tensor wide;
-    SKY_TRY(sky_vae_extended(ctx, strips, x, VAE_BOTH_SIDES, &wide));
-    SKY_TRY(sky_vae_norm_silu(ctx, strips, &net->head_norm, x, &wide));
-    return sky_vae_conv_in_time(ctx, strips, &net->head, 1, &past->head, &wide, y);
-}
-
 sky_status sky_vae_net_run(sky_ctx *ctx, const sky_strips *strips, const vae_net *net, vae_net_past *past,
                            const sky_tensor *x, const sky_tensor *y)
 {
@@ -138,7 +116,7 @@ sky_status sky_vae_net_run(sky_ctx *ctx, const sky_strips *strips, const vae_net
     size_t marks[VAE_MAX_LAYERS + 1];
     SKY_TRY(take_outputs(ctx, net, past->first, x, outputs, marks));
 
-    SKY_TRY(run_conv_in(ctx, strips, net, past, x, &outputs[0]));
+    SKY_TRY(sky_vae_conv_in_time(ctx, strips, &net->conv_in, &past->conv_in, x, &outputs[0]));
     for (int i = 0; i < net->num_layers; i++) {
         SKY_TRY(sky_vae_layer_run(ctx, strips, &net->layers[i], &past->layers[i], past->first, &outputs[i],
                                   &outputs[i + 1]));
@@ -146,7 +124,7 @@ sky_status sky_vae_net_run(sky_ctx *ctx, const sky_strips *strips, const vae_net
             sky_arena_release(ctx->arena, marks[i + 1]);
         }
     }
-    SKY_TRY(run_head(ctx, strips, net, past, &outputs[net->num_layers], y));
+    SKY_TRY(sky_vae_norm_conv(ctx, strips, &net->head_norm, &net->head, &past->head, &outputs[net->num_layers], y));
     past->first = false;
     sky_arena_release(ctx->arena, begin);
     return SKY_OK;

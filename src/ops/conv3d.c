@@ -10,7 +10,7 @@ static int64_t num_outputs(int64_t padded, int64_t len, int64_t stride)
     return padded < len ? 0 : (padded - len) / stride + 1;
 }
 
-static sky_status check_shapes(const sky_conv3d_args *a, int64_t num_past)
+static sky_status check_shapes(const sky_conv3d_args *a)
 {
     static const char op[] = "conv3d";
     const sky_operand y = SKY_OPERAND(a, y);
@@ -33,7 +33,7 @@ static sky_status check_shapes(const sky_conv3d_args *a, int64_t num_past)
         }
     }
     const int64_t want[] = {
-        num_outputs(num_past + a->x.shape[0], a->weight.shape[1], a->stride_t),
+        num_outputs(a->x.shape[0], a->weight.shape[1], a->stride_t),
         num_outputs(a->x.shape[1] + a->pad_top + a->pad_bottom, a->weight.shape[2], a->stride_hw),
         num_outputs(a->x.shape[2] + a->pad_left + a->pad_right, a->weight.shape[3], a->stride_hw),
         a->weight.shape[0],
@@ -57,7 +57,6 @@ sky_status sky_conv3d(sky_ctx *ctx, const sky_conv3d_args *args)
     static const char op[] = "conv3d";
     const sky_operand y = SKY_OPERAND(args, y);
     const sky_operand x = SKY_OPERAND(args, x);
-    const sky_operand past = SKY_OPERAND(args, past);
     const sky_operand weight = SKY_OPERAND(args, weight);
     const sky_operand bias = SKY_OPERAND(args, bias);
     SKY_TRY(sky_check_tensor(ctx, op, y, 4, SKY_F32_OR_BF16));
@@ -66,19 +65,7 @@ sky_status sky_conv3d(sky_ctx *ctx, const sky_conv3d_args *args)
     SKY_TRY(sky_check_vector(ctx, op, bias, args->weight.shape[0]));
     SKY_TRY(sky_check_same_dtype(op, y, x));
     SKY_TRY(sky_check_same_dtype(op, y, weight));
-    int64_t num_past = 0;
-    if (sky_tensor_present(&args->past)) {
-        SKY_TRY(sky_check_tensor(ctx, op, past, 4, SKY_F32_OR_BF16));
-        SKY_TRY(sky_check_same_dtype(op, y, past));
-        for (int i = 1; i < 4; i++) {
-            if (args->past.shape[i] != args->x.shape[i]) {
-                return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want them alike but for the number of frames", x, past);
-            }
-        }
-        num_past = args->past.shape[0];
-        SKY_TRY(sky_check_disjoint(ctx, op, y, past));
-    }
-    SKY_TRY(check_shapes(args, num_past));
+    SKY_TRY(check_shapes(args));
     SKY_TRY(sky_check_disjoint(ctx, op, y, x));
     SKY_TRY(sky_check_disjoint(ctx, op, y, weight));
     SKY_TRY(sky_check_disjoint(ctx, op, y, bias));

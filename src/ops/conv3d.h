@@ -2,15 +2,15 @@
  * ops/conv3d.h - convolution over time, height and width, channels last
  *
  *     y[t, i, j, o] = bias[o] + sum over kt, kh, kw, c of
- *                     weight[o, kt, kh, kw, c] * xx[t*stride_t + kt, i*stride_hw + kh - pad_top, j*stride_hw + kw - pad_left, c]
+ *                     weight[o, kt, kh, kw, c] * x[t*stride_t + kt, i*stride_hw + kh - pad_top, j*stride_hw + kw - pad_left, c]
  *
- * where xx is past followed by x in time, and zero outside of height and width. There is no padding in time: a causal
- * convolution passes the frames before x as past (zeros at the start of a clip).
+ * where x is zero outside of height and width. There is no padding in time: a causal convolution has the frames before its
+ * first output's in front of the others (zeros at the start of a clip), P = kT - 1 of them with stride_t 1.
  *
- * Shapes   x [T, H, W, C]; past [P, H, W, C] or absent (P = 0); weight [O, kT, kH, kW, C]; bias [O];
- *          y [To, Ho, Wo, O] with To = (P + T - kT) / stride_t + 1, Ho = (H + pad_top + pad_bottom - kH) / stride_hw + 1,
+ * Shapes   x [T, H, W, C], T = P + the frames that are new; weight [O, kT, kH, kW, C]; bias [O];
+ *          y [To, Ho, Wo, O] with To = (T - kT) / stride_t + 1, Ho = (H + pad_top + pad_bottom - kH) / stride_hw + 1,
  *          Wo alike with pad_left and pad_right; y overlaps nothing
- * Types    x, past, weight, y f32 or bf16, all the same; bias f32. Sums: f64 reference, f32 elsewhere; the bias is added in
+ * Types    x, weight, y f32 or bf16, all the same; bias f32. Sums: f64 reference, f32 elsewhere; the bias is added in
  *          f32 and the result rounded once.
  * Bytes    An output row [t, i, :, :] depends on its inputs only, not on H or T: it is computed in fixed pieces.
  * Errors   SHAPE   shapes disagree, the kernel is larger than the padded input, or a stride is 0
@@ -25,8 +25,7 @@
 
 typedef struct sky_conv3d_args {
     sky_tensor y;      /* [To, Ho, Wo, O]  out */
-    sky_tensor x;      /* [T, H, W, C] */
-    sky_tensor past;   /* [P, H, W, C], optional */
+    sky_tensor x;      /* [T, H, W, C], the frames before the others in front */
     sky_tensor weight; /* [O, kT, kH, kW, C] */
     sky_tensor bias;   /* [O] f32 */
     int stride_t;

@@ -81,8 +81,7 @@ static sky_status run_conv3d(rig *r, sky_dtype dtype, sky_tensor *out)
 {
     *out = RIG_OUTPUT(r, dtype, 2, 19, 53, 37);
     return sky_conv3d(&r->ctx, &(sky_conv3d_args){.y = *out,
-                                                  .x = RIG_INPUT(r, dtype, 1, 2, 19, 53, 21),
-                                                  .past = RIG_INPUT(r, dtype, 2, 2, 19, 53, 21),
+                                                  .x = RIG_INPUT(r, dtype, 1, 4, 19, 53, 21),
                                                   .weight = RIG_INPUT(r, dtype, 3, 37, 3, 3, 3, 21),
                                                   .bias = RIG_INPUT(r, SKY_F32, 4, 37),
                                                   .stride_t = 1,
@@ -98,8 +97,7 @@ static sky_status run_conv3d_head(rig *r, sky_dtype dtype, sky_tensor *out)
 {
     *out = RIG_OUTPUT(r, dtype, 2, 7, 101, 3);
     return sky_conv3d(&r->ctx, &(sky_conv3d_args){.y = *out,
-                                                  .x = RIG_INPUT(r, dtype, 1, 2, 7, 101, 72),
-                                                  .past = RIG_INPUT(r, dtype, 2, 2, 7, 101, 72),
+                                                  .x = RIG_INPUT(r, dtype, 1, 4, 7, 101, 72),
                                                   .weight = RIG_INPUT(r, dtype, 3, 3, 3, 3, 3, 72),
                                                   .bias = RIG_INPUT(r, SKY_F32, 4, 3),
                                                   .stride_t = 1,

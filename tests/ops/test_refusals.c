@@ -119,10 +119,9 @@ TEST(what_no_op_takes)
     const sky_cfg_combine_args cfg_combine = {.y = F(0, 4, 6), .cond = F(1, 4, 6), .uncond = F(2, 4, 6)};
     const sky_channel_norm_args channel_norm = {.y = F(0, 4, 6), .x = F(1, 4, 6), .gamma = F(2, 6)};
     const sky_conv3d_args conv3d = {.y = F(0, 2, 4, 5, 3),
-                                    .x = F(1, 2, 4, 5, 2),
+                                    .x = F(1, 4, 4, 5, 2),
                                     .weight = F(2, 3, 3, 3, 3, 2),
                                     .bias = F(3, 3),
-                                    .past = F(4, 2, 4, 5, 2),
                                     .stride_t = 1,
                                     .stride_hw = 1,
                                     .pad_top = 1,
@@ -201,7 +200,7 @@ TEST(what_no_op_takes)
             AT(attention, rel_bias)),
         ROW(cfg_combine, 3, 3, AT(cfg_combine, y), AT(cfg_combine, cond), AT(cfg_combine, uncond)),
         ROW(channel_norm, 3, 3, AT(channel_norm, y), AT(channel_norm, x), AT(channel_norm, gamma)),
-        ROW(conv3d, 5, 4, AT(conv3d, y), AT(conv3d, x), AT(conv3d, weight), AT(conv3d, bias), AT(conv3d, past)),
+        ROW(conv3d, 4, 4, AT(conv3d, y), AT(conv3d, x), AT(conv3d, weight), AT(conv3d, bias)),
         ROW(convert, 2, 2, AT(convert, y), AT(convert, x)),
         {.name = "copy_columns",
          .call = call_copy_columns,

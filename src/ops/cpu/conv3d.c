@@ -28,7 +28,6 @@ typedef struct conv_job {
     const sky_conv3d_args *args;
     const sky_cpu_device *device;
     float *packed;
-    int64_t num_past;          /* frames */
     int64_t rows, cols;        /* H, W */
     int64_t channels, outputs; /* C, O */
     int64_t kernel_t, kernel_h, kernel_w;
@@ -47,23 +46,15 @@ static int64_t depth_of(const conv_job *job)
     return job->kernel_t * job->kernel_h * job->run;
 }
 
-/* Frame f of past and x together, as an index of elements into *from. */
-static int64_t input_row(const conv_job *job, int64_t frame, int64_t row, const sky_tensor **from)
-{
-    *from = frame < job->num_past ? &job->args->past : &job->args->x;
-    const int64_t local = frame < job->num_past ? frame : frame - job->num_past;
-    return (local * job->rows + row) * job->cols * job->channels;
-}
-
-/* Columns [first, first + count) of a row, zeros outside of it. */
-static void stage_row(const conv_job *job, float *to, const sky_tensor *from, int64_t at, int64_t first, int64_t count)
+/* Columns [first, first + count) of the row whose elements begin at `at`, zeros outside of it. */
+static void stage_row(const conv_job *job, float *to, int64_t at, int64_t first, int64_t count)
 {
     const int64_t c = job->channels;
     const int64_t begin = sky_min_i64(sky_max_i64(first, 0), job->cols);
     const int64_t end = sky_max_i64(sky_min_i64(first + count, job->cols), begin);
     const int64_t left = sky_min_i64(begin - first, count);
     memset(to, 0, (size_t)(left * c) * sizeof *to);
-    sky_read_copy(to + left * c, from, at + begin * c, (end - begin) * c);
+    sky_read_copy(to + left * c, &job->args->x, at + begin * c, (end - begin) * c);
     memset(to + (left + end - begin) * c, 0, (size_t)((count - left - (end - begin)) * c) * sizeof *to);
 }
 
@@ -88,13 +79,12 @@ static void run_strip(const conv_job *job, int64_t frame, int64_t row, int64_t f
             if (in_row < 0 || in_row >= job->rows) {
                 continue;
             }
-            const sky_tensor *from;
-            const int64_t at = input_row(job, frame * args->stride_t + kt, in_row, &from);
+            const int64_t at = ((frame * args->stride_t + kt) * job->rows + in_row) * job->cols * job->channels;
             if (direct) {
-                segment[s] = (const float *)from->data + at + col * job->channels;
+                segment[s] = (const float *)args->x.data + at + col * job->channels;
             } else {
                 float *const to = stage + s * span * job->channels;
-                stage_row(job, to, from, at, col, span);
+                stage_row(job, to, at, col, span);
                 segment[s] = to;
             }
         }
@@ -231,7 +221,7 @@ static void flatten(conv_job *job)
     }
     job->cols *= job->rows;
     job->rows = 1;
-    if (job->kernel_t == 1 && args->stride_t == 1 && job->num_past == 0) {
+    if (job->kernel_t == 1 && args->stride_t == 1) {
         job->cols *= job->out_frames;
         job->out_frames = 1;
     }
@@ -247,7 +237,6 @@ sky_status SKY_CPU(conv3d)(sky_ctx *ctx, const sky_conv3d_args *args, void *scra
         .args = args,
         .device = device,
         .packed = scratch,
-        .num_past = sky_tensor_present(&args->past) ? args->past.shape[0] : 0,
         .rows = args->x.shape[1],
         .cols = args->x.shape[2],
         .channels = w[4],

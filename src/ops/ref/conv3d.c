@@ -9,10 +9,11 @@ sky_status sky_ref_conv3d_plan(sky_ctx *ctx, const sky_conv3d_args *args, size_t
     return SKY_OK;
 }
 
-/* Adds what the kernel's plane kt sees in frame (of x or past) around the upper left corner (top, left). */
-static void add_plane(double *sums, double *channels, const sky_conv3d_args *args, int64_t kt, const sky_tensor *x,
-                      int64_t frame, int64_t top, int64_t left)
+/* Adds what the kernel's plane kt sees in a frame around the upper left corner (top, left). */
+static void add_plane(double *sums, double *channels, const sky_conv3d_args *args, int64_t kt, int64_t frame,
+                      int64_t top, int64_t left)
 {
+    const sky_tensor *x = &args->x;
     const int64_t height = x->shape[1];
     const int64_t width = x->shape[2];
     const int64_t num_in = x->shape[3];
@@ -37,7 +38,6 @@ static void add_plane(double *sums, double *channels, const sky_conv3d_args *arg
 sky_status sky_ref_conv3d(sky_ctx *ctx, const sky_conv3d_args *args, void *scratch)
 {
     (void)ctx;
-    const int64_t num_past = sky_tensor_present(&args->past) ? args->past.shape[0] : 0;
     const int64_t *out = args->y.shape;
     double *sums = scratch;
     double *channels = sums + out[3];
@@ -49,10 +49,8 @@ sky_status sky_ref_conv3d(sky_ctx *ctx, const sky_conv3d_args *args, void *scrat
             sums[o] = 0.0;
         }
         for (int64_t kt = 0; kt < args->weight.shape[1]; kt++) {
-            const int64_t frame = t * args->stride_t + kt; /* counted from the first frame of past */
-            const bool is_past = frame < num_past;
-            add_plane(sums, channels, args, kt, is_past ? &args->past : &args->x, is_past ? frame : frame - num_past,
-                      i * args->stride_hw - args->pad_top, j * args->stride_hw - args->pad_left);
+            add_plane(sums, channels, args, kt, t * args->stride_t + kt, i * args->stride_hw - args->pad_top,
+                      j * args->stride_hw - args->pad_left);
         }
         for (int64_t o = 0; o < out[3]; o++) {
             ref_store(&args->y, position * out[3] + o, (float)sums[o] + ref_load(&args->bias, o));
