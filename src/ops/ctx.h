@@ -1,7 +1,13 @@
 /*
  * ops/ctx.h - what every op needs to run: a backend, its state, an arena, a log
  *
- * One context belongs to one thread of one rank. launch fills it; everything below borrows it.
+ * One context belongs to one thread of one rank: it alone enqueues ops, copies and exchanges, and holds failures. A second
+ * thread may exist inside the weight store only, which calls the device, not the context (backend.h, "Threads"). launch fills
+ * it; everything below borrows it.
+ *
+ * A tensor's data is memory of the context's device, which the host does not touch; what functions here call `host` is host
+ * memory. Ops and copies are enqueued and return before they are done, and each sees what those before it have written. The
+ * host waits in upload, download and sync, and in exchanges where their group needs it (parallel/group.h); nowhere else.
  */
 #ifndef SKY_OPS_CTX_H
 #define SKY_OPS_CTX_H
@@ -34,7 +40,10 @@ sky_status sky_ctx_tensor(sky_ctx *ctx, sky_tensor *out, sky_dtype dtype, int nu
 /* Whether ctx only plans: tensors have no memory behind them. */
 bool sky_ctx_planning(const sky_ctx *ctx);
 
-/* Copies between host and device; len from the tensor. Ordered with the ops of ctx; the host side is ready on return. */
+/*
+ * Copies between host and device; len from the tensor. Ordered with the ops of ctx; the host side is ready on return, so both
+ * wait for what was enqueued before. Any host memory.
+ */
 sky_status sky_ctx_upload(sky_ctx *ctx, const sky_tensor *to, const void *host);
 sky_status sky_ctx_download(sky_ctx *ctx, void *host, const sky_tensor *from);
 
@@ -44,7 +53,10 @@ sky_status sky_ctx_copy(sky_ctx *ctx, const sky_tensor *to, const sky_tensor *fr
 /* Sets all bytes to zero. */
 sky_status sky_ctx_zero(sky_ctx *ctx, const sky_tensor *to);
 
-/* Waits until everything enqueued on ctx is done. Errors: DEVICE, also for what failed earlier. */
+/*
+ * Waits until everything enqueued on ctx is done. Errors: DEVICE, also for what failed earlier. (A rank whose device stands
+ * still holds the others: the place for a watchdog is here and in sky_group_exchange_end.)
+ */
 sky_status sky_ctx_sync(sky_ctx *ctx);
 
 /*
@@ -58,6 +70,9 @@ sky_status sky_ctx_sync(sky_ctx *ctx);
  *     sky_status st = forward(ctx);                  // exchanges inside; may still fail by itself: COMM, arguments
  *     SKY_KEEP_FIRST(st, sky_ctx_release(ctx));
  *     st = sky_group_agree(group, st);
+ *
+ * A launch that is refused fails at once and is held. What fails while it runs shows later, at a sync, and stays: in an exchange
+ * between several ranks that becomes COMM and ends the job, for a device in that state can send nothing (parallel/group.h).
  *
  * Refused arguments, an arena that is full and an op that the backend lacks are returned at once as ever: every rank meets
  * them, when planning. One hold at a time; without one, release returns OK.
