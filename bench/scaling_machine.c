@@ -52,7 +52,7 @@ static sky_status exchange_many(const bench *b, void *send, void *recv, size_t b
     for (int i = 0; i < runs && b->rank < 2; i++) {
         const sky_exchange e = {
             .peer = 1 - b->rank, .send = send, .send_bytes = bytes, .recv = recv, .recv_bytes = bytes};
-        SKY_TRY(sky_group_exchange_now(b->world, &e, 1));
+        SKY_TRY(sky_group_exchange_now(b->world, NULL, &e, 1));
     }
     *seconds = (read_clock(CLOCK_MONOTONIC) - start) / runs;
     return SKY_OK;

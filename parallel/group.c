@@ -1,6 +1,7 @@
 #include "parallel/group.h"
 
 #include "base/clock.h"
+#include "ops/backend.h"
 #include "parallel/group_impl.h"
 
 #include <ctype.h>
@@ -17,6 +18,13 @@ void sky_group_destroy(sky_group **group)
         free((*group)->list);
         (*group)->functions->destroy(*group);
         *group = NULL;
+    }
+}
+
+void sky_group_forget_device(sky_group *group)
+{
+    if (group->functions->forget_device != NULL) {
+        group->functions->forget_device(group);
     }
 }
 
@@ -182,15 +190,21 @@ static sky_status check_own_pairs(const sky_exchange *list, int n, int rank)
     return out == in ? SKY_OK : sky_fail(SKY_ERR_INTERNAL, "exchange with itself: %zu bytes out, %zu in", out, in);
 }
 
-static void copy_own_pairs(const sky_exchange *list, int n, int rank)
+/* On ctx, behind what is enqueued there; with ctx NULL at once. */
+static sky_status copy_own_pairs(const sky_ctx *ctx, const sky_exchange *list, int n, int rank)
 {
     int from = 0;
     int to = 0;
     const sky_exchange *send = NULL;
     const sky_exchange *recv = NULL;
     while (next_own_pair(list, n, rank, &from, &to, &send, &recv)) {
-        memcpy(recv->recv, send->send, send->send_bytes);
+        if (ctx != NULL) {
+            SKY_TRY(ctx->backend->copy(ctx->device, recv->recv, send->send, send->send_bytes));
+        } else {
+            memcpy(recv->recv, send->send, send->send_bytes);
+        }
     }
+    return SKY_OK;
 }
 
 static sky_status check_exchange(const sky_group *group, const sky_exchange *list, int n)
@@ -229,44 +243,66 @@ void sky_group_exchange_plan(const sky_group *group, const sky_exchange *list, i
     }
 }
 
-static sky_status begin(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out)
+/*
+ * What an exchange returns where its kind of group failed. Where that leaves peers waiting for what was not sent (anything but
+ * mistakes of ours, which all ranks make), nobody but the end of the job can tell them.
+ */
+static sky_status failure_of(const sky_group *group, sky_ctx *ctx, sky_status st)
 {
-    SKY_TRY(check_exchange(group, list, n));
-    const sky_status st = group->functions->exchange_begin(group, list, n, out);
-    if (st == SKY_ERR_NOMEM) {
-        return sky_fail_in(SKY_ERR_COMM, "exchange"); /* the peers wait for what was not sent */
+    if (st == SKY_OK || st == SKY_ERR_INTERNAL || st == SKY_ERR_COMM) {
+        return st;
     }
-    SKY_TRY(st);
-    copy_own_pairs(list, n, group->rank);
-    count(&group->traffic, list, n, group->rank);
-    return SKY_OK;
+    if (group->size == 1) {
+        return ctx != NULL ? sky_ctx_keep(ctx, st) : st;
+    }
+    if (ctx != NULL && sky_ctx_failed(ctx)) {
+        return sky_fail_in(SKY_ERR_COMM, "exchange, after \"%s\"", ctx->held->message);
+    }
+    return sky_fail_in(SKY_ERR_COMM, "exchange");
 }
 
-sky_status sky_group_exchange_begin(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out)
+static sky_status begin(sky_group *group, sky_ctx *ctx, const sky_exchange *list, int n, sky_group_exchange **out)
+{
+    SKY_TRY(check_exchange(group, list, n));
+    SKY_TRY(failure_of(group, ctx, group->functions->exchange_begin(group, ctx, list, n, out)));
+    sky_status st = copy_own_pairs(ctx, list, n, group->rank);
+    if (ctx != NULL) {
+        st = sky_ctx_keep(ctx, st); /* it concerns this rank alone */
+    }
+    count(&group->traffic, list, n, group->rank);
+    if (st != SKY_OK && group->size == 1) {
+        (void)group->functions->exchange_end(group, ctx, *out);
+        *out = NULL;
+    }
+    return failure_of(group, ctx, st);
+}
+
+sky_status sky_group_exchange_begin(sky_group *group, sky_ctx *ctx, const sky_exchange *list, int n,
+                                    sky_group_exchange **out)
 {
     const int64_t since = sky_clock_ns();
-    const sky_status st = begin(group, list, n, out);
+    const sky_status st = begin(group, ctx, list, n, out);
     group->exchange_ns += sky_clock_ns() - since;
     return st;
 }
 
-sky_status sky_group_exchange_end(sky_group *group, sky_group_exchange **exchange)
+sky_status sky_group_exchange_end(sky_group *group, sky_ctx *ctx, sky_group_exchange **exchange)
 {
     if (*exchange == NULL) {
         return SKY_OK;
     }
     const int64_t since = sky_clock_ns();
-    const sky_status st = group->functions->exchange_end(group, *exchange);
+    const sky_status st = failure_of(group, ctx, group->functions->exchange_end(group, ctx, *exchange));
     *exchange = NULL;
     group->exchange_ns += sky_clock_ns() - since;
     return st;
 }
 
-sky_status sky_group_exchange_now(sky_group *group, const sky_exchange *list, int n)
+sky_status sky_group_exchange_now(sky_group *group, sky_ctx *ctx, const sky_exchange *list, int n)
 {
     sky_group_exchange *exchange = NULL;
-    SKY_TRY(sky_group_exchange_begin(group, list, n, &exchange));
-    return sky_group_exchange_end(group, &exchange);
+    SKY_TRY(sky_group_exchange_begin(group, ctx, list, n, &exchange));
+    return sky_group_exchange_end(group, ctx, &exchange);
 }
 
 sky_status sky_group_list(sky_group *group, int n, sky_exchange **out)

@@ -9,12 +9,16 @@
  * as the data may take; it yields as it spins, which on crowded cores is twice as fast as holding on. The first piece
  * of a message is short, and sent so that it finishes only when the other side has come (MPI_Issend).
  *
+ * Devices. MPI is given host memory only. An exchange of a device's waits in begin for what it sends (staging.h): the one
+ * place where the host waits for ops between ranks. end waits for messages, as with host memory.
+ *
  * Length. MPI counts are int. Messages are cut into pieces, which MPI delivers in order between two ranks.
  */
 #include "parallel/group_mpi.h"
 
 #include "base/clock.h"
 #include "parallel/group_impl.h"
+#include "parallel/staging.h"
 
 #include <limits.h>
 #include <mpi.h>
@@ -54,6 +58,7 @@ typedef struct mpi_group {
     sky_exchange *peers; /* [size], for all_gather */
     sky_group_exchange exchanges[SKY_GROUP_MAX_EXCHANGES];
     sky_group_exchange own; /* for collectives, which are over when they return */
+    sky_staging staging;    /* a slot for each of exchanges */
 } mpi_group;
 
 static const sky_group_functions mpi_functions;
@@ -288,12 +293,21 @@ static sky_status mpi_all_gather(sky_group *group, const void *send, size_t byte
     return finish(&mpi->own);
 }
 
-static sky_status mpi_exchange_begin(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out)
+static sky_status begin(mpi_group *mpi, sky_ctx *ctx, int slot, const sky_exchange *list, int n)
+{
+    if (ctx != NULL) {
+        SKY_TRY(sky_staging_begin(&mpi->staging, ctx, slot, list, n, mpi->base.rank, &list, &n));
+    }
+    return post(mpi, &mpi->exchanges[slot], list, n, EXCHANGE_TAG);
+}
+
+static sky_status mpi_exchange_begin(sky_group *group, sky_ctx *ctx, const sky_exchange *list, int n,
+                                     sky_group_exchange **out)
 {
     mpi_group *mpi = (mpi_group *)group;
     for (int i = 0; i < SKY_GROUP_MAX_EXCHANGES; i++) {
         if (!mpi->exchanges[i].under_way) {
-            SKY_TRY(post(mpi, &mpi->exchanges[i], list, n, EXCHANGE_TAG));
+            SKY_TRY(begin(mpi, ctx, i, list, n));
             mpi->exchanges[i].under_way = true;
             *out = &mpi->exchanges[i];
             return SKY_OK;
@@ -302,11 +316,17 @@ static sky_status mpi_exchange_begin(sky_group *group, const sky_exchange *list,
     return sky_fail(SKY_ERR_INTERNAL, "more than %d exchanges under way", (int)SKY_GROUP_MAX_EXCHANGES);
 }
 
-static sky_status mpi_exchange_end(sky_group *group, sky_group_exchange *exchange)
+static sky_status mpi_exchange_end(sky_group *group, sky_ctx *ctx, sky_group_exchange *exchange)
 {
-    (void)group;
+    mpi_group *mpi = (mpi_group *)group;
     exchange->under_way = false;
-    return finish(exchange);
+    SKY_TRY(finish(exchange));
+    return ctx != NULL ? sky_staging_end(&mpi->staging, ctx, (int)(exchange - mpi->exchanges)) : SKY_OK;
+}
+
+static void mpi_forget_device(sky_group *group)
+{
+    sky_staging_release(&((mpi_group *)group)->staging);
 }
 
 static void free_exchange(sky_group_exchange *x)
@@ -324,6 +344,7 @@ static void mpi_destroy(sky_group *group)
         free_exchange(&mpi->exchanges[i]);
     }
     free_exchange(&mpi->own);
+    sky_staging_release(&mpi->staging);
     if (mpi->comm != MPI_COMM_NULL && MPI_Finalized(&finalized) == MPI_SUCCESS && finalized == 0) {
         MPI_Comm_free(&mpi->comm);
     }
@@ -397,6 +418,7 @@ static const sky_group_functions mpi_functions = {
     .all_gather = mpi_all_gather,
     .exchange_begin = mpi_exchange_begin,
     .exchange_end = mpi_exchange_end,
+    .forget_device = mpi_forget_device,
     .split = mpi_split,
 };
 

@@ -1,4 +1,4 @@
-/* A group of one: what it sends it has received when an exchange has begun. */
+/* A group of one: group.c copies what it sends to itself, on its device, where nobody has to wait for it. */
 #include "parallel/group_impl.h"
 
 #include <stdbool.h>
@@ -20,9 +20,11 @@ static void self_destroy(sky_group *group)
     free(group);
 }
 
-static sky_status self_exchange_begin(sky_group *group, const sky_exchange *list, int n, sky_group_exchange **out)
+static sky_status self_exchange_begin(sky_group *group, sky_ctx *ctx, const sky_exchange *list, int n,
+                                      sky_group_exchange **out)
 {
     self_group *self = (self_group *)group;
+    (void)ctx;
     (void)list; /* the only peer is this rank */
     (void)n;
     for (int i = 0; i < SKY_GROUP_MAX_EXCHANGES; i++) {
@@ -35,9 +37,10 @@ static sky_status self_exchange_begin(sky_group *group, const sky_exchange *list
     return sky_fail(SKY_ERR_INTERNAL, "more than %d exchanges under way", (int)SKY_GROUP_MAX_EXCHANGES);
 }
 
-static sky_status self_exchange_end(sky_group *group, sky_group_exchange *exchange)
+static sky_status self_exchange_end(sky_group *group, sky_ctx *ctx, sky_group_exchange *exchange)
 {
     (void)group;
+    (void)ctx;
     exchange->under_way = false;
     return SKY_OK;
 }

@@ -196,8 +196,7 @@ sky_status sky_sequence_gather_begin(sky_ctx *ctx, const sky_sequence *s, sky_re
 
 sky_status sky_sequence_gather_end(sky_ctx *ctx, const sky_sequence *s, sky_group_exchange **exchange)
 {
-    (void)ctx;
-    return s->group != NULL ? sky_group_exchange_end(s->group, exchange) : SKY_OK;
+    return s->group != NULL ? sky_group_exchange_end(s->group, ctx, exchange) : SKY_OK;
 }
 
 /* One behind the other [rows, heads(u) * width] -> [rows, heads * width], but for this rank's own, which are in y. */
@@ -244,7 +243,7 @@ sky_status sky_sequence_scatter(sky_ctx *ctx, const sky_sequence *s, int64_t wid
     SKY_TRY(sky_sequence_list_begin(ctx, s, &list, &exchange));
     const sky_tensor own = sky_matrix_at(y, (tokens.first - block.first) * columns, tokens.count, columns);
     sky_status st = merge(ctx, s, width, &own, own_ulysses(s), mine);
-    SKY_KEEP_FIRST(st, sky_group_exchange_end(s->group, &exchange));
+    SKY_KEEP_FIRST(st, sky_group_exchange_end(s->group, ctx, &exchange));
     for (int u = 0; st == SKY_OK && u < s->ulysses_degree; u++) {
         if (u != own_ulysses(s)) {
             const sky_span heads = sky_sequence_heads(s, u);

@@ -17,6 +17,9 @@
  * What travels is what attention reads: codes with their scales, or values in the compute type. Tensors keep the order of
  * the global index, so attention walks the keys as one rank would, and its rows have the same bytes on every layout.
  *
+ * Tensors are memory of ctx's device. Exchanges are ordered with what is enqueued on it, and none of these functions waits for
+ * the device: where the transport needs that, the group does it (parallel/group.h).
+ *
  * Collective means over `group`. Exchanges have a begin and an end so that ranks compute in between; what is sent or received
  * is left alone until then. A rank on its own (one member, or sequence without a group) exchanges nothing.
  *
@@ -84,7 +87,7 @@ sky_status sky_sequence_alloc(sky_ctx *ctx, const sky_sequence *s, sky_reach rea
 /*
  * Sends `mine` to the members within reach and receives their parts; *exchange is NULL where there is nothing to wait for.
  * Sorting runs on ctx, and so does the copy of this rank's own columns to their place in gathered, from where they are also
- * sent to other ring ranks; ctx is waited for before anything is sent. ALL is one exchange between all members, not a walk
+ * sent to other ring ranks. ALL is one exchange between all members, not a walk
  * around the ring: as many bytes, and in global order. At most SKY_SEQUENCE_MAX_OPERANDS operands go together. Collective.
  */
 enum { SKY_SEQUENCE_MAX_OPERANDS = 4 };
@@ -94,7 +97,7 @@ sky_status sky_sequence_gather_end(sky_ctx *ctx, const sky_sequence *s, sky_grou
 
 /*
  * The way back: y [block(r), heads(u) * width] to mine [tokens(m), num_heads * width]; received is room for as much as mine,
- * used where U > 1 (where U = 1, y may be mine). Waits for ctx and for the members of r. Collective.
+ * used where U > 1 (where U = 1, y may be mine). Collective.
  */
 sky_status sky_sequence_scatter(sky_ctx *ctx, const sky_sequence *s, int64_t width, const sky_tensor *y,
                                 const sky_tensor *received, const sky_tensor *mine);
@@ -115,7 +118,7 @@ sky_status sky_sequence_pass_begin(sky_ctx *ctx, const sky_sequence *s, int step
 
 /*
  * Every member's rows to every member: mine [tokens(m), columns] to all [num_tokens, columns], where mine may be this
- * member's rows already. Waits for ctx and for all members. Collective.
+ * member's rows already. Collective.
  */
 sky_status sky_sequence_share_rows(sky_ctx *ctx, const sky_sequence *s, const sky_tensor *mine, const sky_tensor *all);
 

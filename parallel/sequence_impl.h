@@ -27,7 +27,7 @@ sky_status sky_sequence_list_create(const sky_sequence *s, int num_operands, sky
 /* An entry that neither sends nor receives is left out: both sides know that. */
 void sky_sequence_list_add(sky_sequence_list *list, int peer, const sky_tensor *send, const sky_tensor *recv);
 
-/* Begins to send what ctx has computed by now; while planning, counts it. */
+/* Begins to send what is enqueued on ctx by now to be computed; while planning, counts it. */
 sky_status sky_sequence_list_begin(sky_ctx *ctx, const sky_sequence *s, const sky_sequence_list *list,
                                    sky_group_exchange **exchange);
 

@@ -44,8 +44,7 @@ sky_status sky_sequence_list_begin(sky_ctx *ctx, const sky_sequence *s, const sk
                                    sky_group_exchange **exchange)
 {
     if (!sky_ctx_planning(ctx)) {
-        SKY_TRY(sky_ctx_sync(ctx));
-        return sky_group_exchange_begin(s->group, list->entries, list->num, exchange);
+        return sky_group_exchange_begin(s->group, ctx, list->entries, list->num, exchange);
     }
     sky_group_exchange_plan(s->group, list->entries, list->num, s->planned);
     return SKY_OK;

@@ -29,7 +29,7 @@ int sky_strips_below(const sky_strips *s)
 static sky_status send_and_receive(sky_ctx *ctx, const sky_strips *s, const sky_exchange *list, int n)
 {
     if (!sky_ctx_planning(ctx)) {
-        return sky_group_exchange_now(s->group, list, n);
+        return sky_group_exchange_now(s->group, ctx, list, n);
     }
     sky_group_exchange_plan(s->group, list, n, s->planned);
     return SKY_OK;
@@ -83,7 +83,6 @@ static sky_status exchange_borders(sky_ctx *ctx, const sky_strips *s, const sky_
         SKY_TRY(pack(ctx, x, row_len, &borders[i]));
         list[i] = exchange_at(&borders[i]);
     }
-    SKY_TRY(sky_ctx_sync(ctx));
     SKY_TRY(send_and_receive(ctx, s, list, num_borders));
     for (int i = 0; i < num_borders; i++) {
         SKY_TRY(unpack(ctx, x, row_len, &borders[i]));
@@ -169,6 +168,5 @@ sky_status sky_strips_gather(sky_ctx *ctx, const sky_strips *s, const sky_tensor
     }
     const sky_tensor place = sky_tensor_rows(all, scale * own.first, scale * own.count);
     SKY_TRY(sky_ctx_copy(ctx, &place, mine));
-    SKY_TRY(sky_ctx_sync(ctx));
     return send_to_all(ctx, s, mine, all, scale);
 }

@@ -146,7 +146,7 @@ static sky_status gather_frames(render *r, const strip *s)
         if (rank == 0) {
             e = (sky_exchange){.peer = peer, .recv = s->frames, .recv_bytes = bytes};
         }
-        SKY_TRY(sky_group_exchange_now(group, &e, rank == 0 || rank == peer ? 1 : 0));
+        SKY_TRY(sky_group_exchange_now(group, NULL, &e, rank == 0 || rank == peer ? 1 : 0));
         if (rank == 0) {
             place_frames(r, rows, s->frames);
         }

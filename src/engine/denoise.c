@@ -188,7 +188,7 @@ static sky_status share_branches(sky_ctx *ctx, render *r, loop *l)
         sky_group_exchange_plan(r->ranks.branches, &e, 1, r->ranks.sequence.planned);
         return SKY_OK;
     }
-    return sky_group_exchange_now(r->ranks.branches, &e, 1);
+    return sky_group_exchange_now(r->ranks.branches, ctx, &e, 1);
 }
 
 static sky_status advance(sky_ctx *ctx, render *r, loop *l)

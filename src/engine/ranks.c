@@ -117,6 +117,8 @@ static void free_group(const render *r, sky_group **group)
 {
     if (*group != r->engine->config.group) {
         sky_group_destroy(group);
+    } else if (*group != NULL) {
+        sky_group_forget_device(*group); /* the engine's device may be closed before its group */
     }
     *group = NULL;
 }

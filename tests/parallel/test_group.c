@@ -165,7 +165,7 @@ static bool exchanges(sky_group *group)
     for (int round = 0; ok && round < 18; round++) {
         test_parameters("round=%d", round);
         prepare(group, round, b);
-        ok = sky_group_exchange_now(group, b->list, b->n) == SKY_OK && received(group, round, b);
+        ok = sky_group_exchange_now(group, NULL, b->list, b->n) == SKY_OK && received(group, round, b);
     }
     free(b);
     return ok;
@@ -185,14 +185,14 @@ static bool overlapping_exchanges(sky_group *group, exchange_buffers *b)
     bool ok = true;
     for (int i = 0; i < SKY_GROUP_MAX_EXCHANGES; i++) {
         prepare(group, i, &b[i]);
-        ok = sky_group_exchange_begin(group, b[i].list, b[i].n, &under_way[i]) == SKY_OK && ok;
+        ok = sky_group_exchange_begin(group, NULL, b[i].list, b[i].n, &under_way[i]) == SKY_OK && ok;
     }
-    ok = sky_group_exchange_begin(group, NULL, 0, &one_more) == SKY_ERR_INTERNAL && one_more == NULL && ok;
+    ok = sky_group_exchange_begin(group, NULL, NULL, 0, &one_more) == SKY_ERR_INTERNAL && one_more == NULL && ok;
     ok = sky_group_barrier(group) == SKY_OK && ok;
     ok = gathers(group, false) && ok;
     for (int i = SKY_GROUP_MAX_EXCHANGES - 1; i >= 0; i--) {
-        ok = sky_group_exchange_end(group, &under_way[i]) == SKY_OK && under_way[i] == NULL && ok;
-        ok = sky_group_exchange_end(group, &under_way[i]) == SKY_OK && ok; /* NULL is taken */
+        ok = sky_group_exchange_end(group, NULL, &under_way[i]) == SKY_OK && under_way[i] == NULL && ok;
+        ok = sky_group_exchange_end(group, NULL, &under_way[i]) == SKY_OK && ok; /* NULL is taken */
         test_parameters("exchange %d", i);
         ok = received(group, i, &b[i]) && ok;
     }
@@ -222,10 +222,10 @@ TEST(exchange_refuses)
                                 {rank, buf, 1, buf + 2, 2}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         test_parameters("entry %zu", i);
-        CHECK_STATUS(sky_group_exchange_begin(world, &bad[i], 1, &exchange), SKY_ERR_INTERNAL);
+        CHECK_STATUS(sky_group_exchange_begin(world, NULL, &bad[i], 1, &exchange), SKY_ERR_INTERNAL);
     }
-    CHECK_STATUS(sky_group_exchange_begin(world, bad, -1, &exchange), SKY_ERR_INTERNAL);
-    CHECK_STATUS(sky_group_exchange_begin(world, NULL, 1, &exchange), SKY_ERR_INTERNAL);
+    CHECK_STATUS(sky_group_exchange_begin(world, NULL, bad, -1, &exchange), SKY_ERR_INTERNAL);
+    CHECK_STATUS(sky_group_exchange_begin(world, NULL, NULL, 1, &exchange), SKY_ERR_INTERNAL);
     CHECK(exchange == NULL);
 }
 
@@ -298,7 +298,7 @@ static void exchange_several(sky_group *group)
         sky_traffic planned = {0};
         sky_group_exchange_plan(group, b->list, n, &planned);
         const sky_traffic before = sky_group_traffic(group);
-        EXPECT(sky_group_exchange_now(group, b->list, n) == SKY_OK && received_several(group, round, b));
+        EXPECT(sky_group_exchange_now(group, NULL, b->list, n) == SKY_OK && received_several(group, round, b));
         const sky_traffic after = sky_group_traffic(group);
         EXPECT(after.bytes - before.bytes == b->want.bytes && after.messages - before.messages == b->want.messages);
         EXPECT(planned.bytes == b->want.bytes && planned.messages == b->want.messages);
@@ -328,7 +328,7 @@ TEST(only_exchanges_are_counted)
     EXPECT(sky_group_traffic(part).bytes == 0 && sky_group_traffic(part).messages == 0);
     const double agreed = sky_group_exchange_seconds(part);
     EXPECT((agreed > 0) == (sky_group_size(part) > 1));
-    EXPECT(sky_group_exchange_now(part, NULL, 0) == SKY_OK);
+    EXPECT(sky_group_exchange_now(part, NULL, NULL, 0) == SKY_OK);
     const double exchanged = sky_group_exchange_seconds(part);
     EXPECT(exchanged > agreed);
     EXPECT(sky_group_traffic(part).bytes == 0 && sky_group_traffic(part).messages == 0);
@@ -401,7 +401,7 @@ TEST(mpi_errors_are_statuses)
         char buf[8] = {0};
         const sky_exchange sender = {.peer = 1, .send = buf, .send_bytes = 8};
         const sky_exchange receiver = {.peer = 0, .recv = buf, .recv_bytes = 4};
-        const sky_status st = sky_group_exchange_now(pair, rank == 0 ? &sender : &receiver, 1);
+        const sky_status st = sky_group_exchange_now(pair, NULL, rank == 0 ? &sender : &receiver, 1);
         EXPECT(rank == 0 || st == SKY_ERR_COMM);
         test_parameters("message '%s'", sky_message());
         EXPECT(rank == 0 || strstr(sky_message(), "exchange: MPI error") != NULL);

@@ -37,15 +37,15 @@ TEST(exchange_with_itself)
     sky_group_exchange *under_way[SKY_GROUP_MAX_EXCHANGES + 1] = {NULL};
     for (int i = 0; i < SKY_GROUP_MAX_EXCHANGES; i++) {
         memset(to, 0, sizeof to);
-        EXPECT(sky_group_exchange_begin(group, list, 1, &under_way[i]) == SKY_OK && strcmp(to, "abc") == 0);
+        EXPECT(sky_group_exchange_begin(group, NULL, list, 1, &under_way[i]) == SKY_OK && strcmp(to, "abc") == 0);
     }
-    EXPECT(sky_group_exchange_begin(group, list, 0, &under_way[SKY_GROUP_MAX_EXCHANGES]) == SKY_ERR_INTERNAL);
+    EXPECT(sky_group_exchange_begin(group, NULL, list, 0, &under_way[SKY_GROUP_MAX_EXCHANGES]) == SKY_ERR_INTERNAL);
     EXPECT(under_way[SKY_GROUP_MAX_EXCHANGES] == NULL);
     for (int i = 0; i < SKY_GROUP_MAX_EXCHANGES; i++) {
-        EXPECT(sky_group_exchange_end(group, &under_way[i]) == SKY_OK && under_way[i] == NULL);
+        EXPECT(sky_group_exchange_end(group, NULL, &under_way[i]) == SKY_OK && under_way[i] == NULL);
     }
-    EXPECT(sky_group_exchange_now(group, list, 1) == SKY_OK);
-    EXPECT(sky_group_exchange_now(group, NULL, 0) == SKY_OK);
+    EXPECT(sky_group_exchange_now(group, NULL, list, 1) == SKY_OK);
+    EXPECT(sky_group_exchange_now(group, NULL, NULL, 0) == SKY_OK);
     EXPECT(sky_group_traffic(group).bytes == 0 && sky_group_traffic(group).messages == 0);
     sky_group_destroy(&group);
 }
@@ -61,13 +61,13 @@ TEST(several_to_itself)
                                  {.peer = 0, .send = "a", .send_bytes = 1},
                                  {.peer = 0, .send = "bc", .send_bytes = 2},
                                  {.peer = 0, .recv = &to[1], .recv_bytes = 2}};
-    EXPECT(sky_group_exchange_now(group, list, 5) == SKY_OK && strcmp(to, "abc") == 0);
-    EXPECT(sky_group_exchange_now(group, list, 4) == SKY_ERR_INTERNAL); /* "bc" meets nothing */
+    EXPECT(sky_group_exchange_now(group, NULL, list, 5) == SKY_OK && strcmp(to, "abc") == 0);
+    EXPECT(sky_group_exchange_now(group, NULL, list, 4) == SKY_ERR_INTERNAL); /* "bc" meets nothing */
     EXPECT(strcmp(sky_message(), "exchange with itself: 2 bytes out, 0 in") == 0);
-    EXPECT(sky_group_exchange_now(group, list, 2) == SKY_ERR_INTERNAL); /* nothing meets "." */
-    EXPECT(sky_group_exchange_now(group, list + 3, 1) == SKY_ERR_INTERNAL);
+    EXPECT(sky_group_exchange_now(group, NULL, list, 2) == SKY_ERR_INTERNAL); /* nothing meets "." */
+    EXPECT(sky_group_exchange_now(group, NULL, list + 3, 1) == SKY_ERR_INTERNAL);
     const sky_exchange crossed[] = {list[0], list[3], list[2], list[4]};
-    EXPECT(sky_group_exchange_now(group, crossed, 4) == SKY_ERR_INTERNAL); /* both there, in the wrong order */
+    EXPECT(sky_group_exchange_now(group, NULL, crossed, 4) == SKY_ERR_INTERNAL); /* both there, in the wrong order */
     sky_group_destroy(&group);
 }
 

@@ -32,7 +32,7 @@ static sky_status swap_with_first(sky_group *group)
             list[n++] = (sky_exchange){.peer = peer, .send = &out, .send_bytes = 1, .recv = &in[peer], .recv_bytes = 1};
         }
     }
-    return sky_group_exchange_now(group, list, n);
+    return sky_group_exchange_now(group, NULL, list, n);
 }
 
 static sky_status enter(sky_group *group, wait_kind kind)
