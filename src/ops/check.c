@@ -105,6 +105,25 @@ sky_status sky_check_linear_sums(const sky_ctx *ctx, const char *op, sky_operand
     return SKY_OK;
 }
 
+sky_status sky_check_row_codes(const sky_ctx *ctx, const char *op, sky_operand y, sky_operand y_scale,
+                               const sky_operand *inputs, int num_inputs)
+{
+    if (y.tensor->dtype == SKY_F32 || y.tensor->dtype == SKY_BF16) {
+        return !sky_tensor_present(y_scale.tensor) && y_scale.tensor->num_dims == 0
+                   ? SKY_OK
+                   : SKY_CHECK_FAIL(SKY_ERR_DTYPE, op, "only codes have scales", y, y_scale);
+    }
+    if (y.tensor->num_dims != 2 || y.tensor->shape[1] == 0) {
+        return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want rows to quantise", y);
+    }
+    SKY_TRY(sky_check_vector(ctx, op, y_scale, y.tensor->shape[0]));
+    SKY_TRY(sky_check_disjoint(ctx, op, y, y_scale));
+    for (int i = 0; i < num_inputs; i++) {
+        SKY_TRY(sky_check_disjoint(ctx, op, y_scale, inputs[i]));
+    }
+    return SKY_OK;
+}
+
 sky_status sky_check_parts(const sky_ctx *ctx, const char *op, sky_operand parts, int64_t len, unsigned dtypes)
 {
     const sky_tensor *t = parts.tensor;

@@ -26,6 +26,7 @@ enum {
     SKY_ONLY_E4M3 = 1 << SKY_F8_E4M3,
     SKY_E4M3_OR_I8 = 1 << SKY_F8_E4M3 | 1 << SKY_I8,
     SKY_F32_OR_BF16 = 1 << SKY_F32 | 1 << SKY_BF16,
+    SKY_LINEAR_INPUT = SKY_F32_OR_BF16 | SKY_E4M3_OR_I8,
     SKY_LINEAR_OUTPUT = SKY_F32_OR_BF16 | 1 << SKY_I32,
 };
 
@@ -59,6 +60,13 @@ sky_status sky_check_bias(const sky_ctx *ctx, const char *op, sky_operand bias, 
  */
 sky_status sky_check_linear_sums(const sky_ctx *ctx, const char *op, sky_operand y, sky_operand x,
                                  const sky_linear_sums *sums);
+
+/*
+ * The input of a linear layer, y of the set SKY_LINEAR_INPUT: with codes [rows, cols], and with nothing else, y_scale [rows]
+ * takes their scales, apart from y and the inputs. Errors: SHAPE, DTYPE, INTERNAL.
+ */
+sky_status sky_check_row_codes(const sky_ctx *ctx, const char *op, sky_operand y, sky_operand y_scale,
+                               const sky_operand *inputs, int num_inputs);
 
 /* A vector [len] or [parts, len], of at least one part. Errors: SHAPE, DTYPE. */
 sky_status sky_check_parts(const sky_ctx *ctx, const char *op, sky_operand parts, int64_t len, unsigned dtypes);

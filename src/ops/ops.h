@@ -40,6 +40,7 @@
 #include "ops/quantize_channels.h"
 #include "ops/quantize_heads.h"
 #include "ops/quantize_rows.h"
+#include "ops/residual_norm.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
 #include "ops/upsample_nearest.h"
@@ -75,6 +76,7 @@
     X(quantize_channels)     \
     X(quantize_heads)        \
     X(quantize_rows)         \
+    X(residual_norm)         \
     X(rms_norm)              \
     X(rope)                  \
     X(sums_to_mean)          \

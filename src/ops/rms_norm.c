@@ -8,10 +8,11 @@ sky_status sky_rms_norm(sky_ctx *ctx, const sky_rms_norm_args *args)
     const sky_operand x = SKY_OPERAND(args, x);
     const sky_operand weight = SKY_OPERAND(args, weight);
     SKY_TRY(sky_check_tensor(ctx, op, y, 2, SKY_F32_OR_BF16));
-    SKY_TRY(sky_check_tensor(ctx, op, x, 2, SKY_F32_OR_BF16));
+    SKY_TRY(sky_check_tensor(ctx, op, x, 2, SKY_LINEAR_OUTPUT));
     SKY_TRY(sky_check_same_shape(op, y, x));
     SKY_TRY(sky_check_vector(ctx, op, weight, args->x.shape[1]));
     SKY_TRY(sky_check_in_place(ctx, op, y, x));
+    SKY_TRY(sky_check_linear_sums(ctx, op, y, x, &args->x_sums));
     SKY_TRY(sky_check_disjoint(ctx, op, y, weight));
     if (args->x.shape[1] == 0) {
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "no columns to take a mean of", x);

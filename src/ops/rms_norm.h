@@ -6,7 +6,8 @@
  * With round_normed the quotient is rounded to y's type before it is multiplied by the weight (the text encoder's way).
  *
  * Shapes   x, y [rows, cols]; weight [cols]; y may be x where the types are equal
- * Types    x and y f32 or bf16 each; weight f32. Sums: f64 reference, f32 elsewhere.
+ * Sums     With x i32, x and x_sums are a linear layer's output: linear_sums.h.
+ * Types    x f32, bf16 or i32; y f32 or bf16; weight f32. Sums: f64 reference, f32 elsewhere.
  * Errors   SHAPE   rows or cols disagree, or cols is 0
  *          DTYPE   weight is not f32
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
@@ -16,6 +17,7 @@
 #define SKY_OPS_RMS_NORM_H
 
 #include "ops/ctx.h"
+#include "ops/linear_sums.h"
 
 typedef struct sky_rms_norm_args {
     sky_tensor y;      /* [rows, cols]  out */
@@ -23,6 +25,7 @@ typedef struct sky_rms_norm_args {
     sky_tensor weight; /* [cols] f32 */
     float eps;
     bool round_normed;
+    sky_linear_sums x_sums; /* with i32 */
 } sky_rms_norm_args;
 
 sky_status sky_rms_norm(sky_ctx *ctx, const sky_rms_norm_args *args);

@@ -34,7 +34,8 @@ static sky_status run_pointwise(rig *r, const void *params, sky_tensor *out)
     }
     switch (p->op) {
     case ACTIVATION:
-        return sky_activation(&r->ctx, &(sky_activation_args){*out, x[0], (sky_activation_kind)p->kind});
+        return sky_activation(&r->ctx,
+                              &(sky_activation_args){.y = *out, .x = x[0], .kind = (sky_activation_kind)p->kind});
     case ADD:
         return sky_add(&r->ctx, &(sky_add_args){*out, x[0], x[1]});
     case GATED_GELU:
@@ -135,8 +136,9 @@ TEST(activation_of_known_values)
             rig r;
             CHECK(rig_open(&r, test_backend_at(b), 0, RIG_ARENA_BYTES));
             test_parameters("%s kind=%d", r.which->name, kind);
-            const sky_activation_args args = {RIG_OUTPUT(&r, SKY_F32, 10), RIG_VALUES(&r, SKY_F32, x, 10),
-                                              (sky_activation_kind)kind};
+            const sky_activation_args args = {.y = RIG_OUTPUT(&r, SKY_F32, 10),
+                                              .x = RIG_VALUES(&r, SKY_F32, x, 10),
+                                              .kind = (sky_activation_kind)kind};
             const sky_status st = sky_activation(&r.ctx, &args);
             float *y = rig_read(&r, &args.y);
             EXPECT(st == SKY_OK);

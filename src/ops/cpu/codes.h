@@ -40,6 +40,21 @@ static inline void sky_encode_i8(uint8_t *restrict codes, const float *restrict 
     }
 }
 
+/* Codes e4m3 or i8 of a row, and its scale. */
+static inline void sky_encode_row(const sky_tensor *codes, const sky_tensor *scale, int64_t row, const float *x,
+                                  int64_t cols)
+{
+    uint8_t *to = (uint8_t *)codes->data + row * cols;
+    const float amax = sky_amax_at_least(sky_bits_float(sky_amax_bits(x, cols, 0)));
+    if (codes->dtype == SKY_F8_E4M3) {
+        sky_encode_e4m3(to, x, cols, 1.0F / amax * 448.0F);
+        ((float *)scale->data)[row] = amax / 448.0F;
+    } else {
+        sky_encode_i8(to, x, cols, 1.0F / amax * 127.0F);
+        ((float *)scale->data)[row] = amax / 127.0F;
+    }
+}
+
 /* x in units of 2^-32, held to [-limit, limit]; NaN: 0. */
 static inline int64_t sky_fixed(float x, int64_t limit)
 {

@@ -1,13 +1,15 @@
+#include "ops/cpu/codes.h"
 #include "ops/cpu/device.h"
 #include "ops/cpu/isa.h"
 #include "ops/cpu/rotate.h"
+#include "ops/cpu/linear_sums.h"
 #include "ops/cpu/rows.h"
 
 #include <math.h>
 
 /*
  * Ops over rows. A thread takes rows_per_job rows, and of these as many at a time as stay in the L1 cache: where they are
- * bf16 they are widened into the thread's working memory, and the result is made there too.
+ * not f32 they are widened into the thread's working memory, and a result that is to be bf16 or codes is made there too.
  */
 typedef struct norm_job norm_job;
 typedef void (*norm_rows)(const norm_job *job, int64_t first, int64_t count, const float *x, float *y);
@@ -16,10 +18,40 @@ struct norm_job {
     const void *args;
     const sky_cpu_device *device;
     sky_tensor x, y;
+    const sky_linear_sums *x_sums; /* where x is i32 */
+    const sky_tensor *y_scale;     /* where y is codes */
     int64_t rows, cols;
     int64_t rows_per_job, rows_per_group;
     norm_rows body;
 };
+
+/* A group's rows as f32: x itself, or in buf. */
+static const float *read_rows(const norm_job *job, int64_t first, int64_t count, float *buf)
+{
+    if (job->x.dtype != SKY_I32) {
+        return sky_read(&job->x, first * job->cols, count * job->cols, buf);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        sky_read_linear(&job->x, job->x_sums, first + i, 0, job->cols, buf + i * job->cols);
+    }
+    return buf;
+}
+
+static bool is_codes(const sky_tensor *y)
+{
+    return y->dtype != SKY_F32 && y->dtype != SKY_BF16;
+}
+
+static void write_rows(const norm_job *job, int64_t first, int64_t count, const float *y)
+{
+    if (!is_codes(&job->y)) {
+        sky_write_end(&job->y, first * job->cols, count * job->cols, y);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        sky_encode_row(&job->y, job->y_scale, first + i, y + i * job->cols, job->cols);
+    }
+}
 
 static void run_rows(void *arg, int64_t index, int thread)
 {
@@ -28,11 +60,10 @@ static void run_rows(void *arg, int64_t index, int thread)
     const int64_t end = sky_min_i64((index + 1) * job->rows_per_job, job->rows);
     for (int64_t first = index * job->rows_per_job; first < end; first += job->rows_per_group) {
         const int64_t count = sky_min_i64(job->rows_per_group, end - first);
-        const int64_t at = first * job->cols;
-        const float *x = sky_read(&job->x, at, count * job->cols, buf);
-        float *y = sky_write_to(&job->y, at, buf);
+        const float *x = read_rows(job, first, count, buf);
+        float *y = sky_write_to(&job->y, first * job->cols, buf);
         job->body(job, first, count, x, y);
-        sky_write_end(&job->y, at, count * job->cols, y);
+        write_rows(job, first, count, y);
     }
 }
 
@@ -61,19 +92,33 @@ PLAN(rms_norm)
 PLAN(rope)
 #undef PLAN
 
-static sky_status run(sky_ctx *ctx, const void *args, const sky_tensor *x, const sky_tensor *y, norm_rows body)
+/* x may be a linear layer's output, y a linear layer's input. */
+static sky_status run_between(sky_ctx *ctx, const void *args, const sky_tensor *x, const sky_linear_sums *x_sums,
+                              const sky_tensor *y, const sky_tensor *y_scale, norm_rows body)
 {
     const sky_cpu_device *device = sky_cpu_device_of(ctx);
     const int64_t cols = x->shape[x->num_dims - 1];
     if (sky_tensor_len(x) == 0) {
         return SKY_OK;
     }
-    norm_job job = {.args = args, .device = device, .x = *x, .y = *y, .cols = cols, .body = body};
+    norm_job job = {.args = args,
+                    .device = device,
+                    .x = *x,
+                    .y = *y,
+                    .x_sums = x_sums,
+                    .y_scale = y_scale,
+                    .cols = cols,
+                    .body = body};
     job.rows = sky_tensor_len(x) / cols;
     job.rows_per_job = sky_max_i64(1, SKY_CHUNK_LEN / cols);
     job.rows_per_group = sky_max_i64(1, SKY_BLOCK_LEN / cols);
     sky_threads_for(device->threads, sky_div_up(job.rows, job.rows_per_job), run_rows, &job);
     return SKY_OK;
+}
+
+static sky_status run(sky_ctx *ctx, const void *args, const sky_tensor *x, const sky_tensor *y, norm_rows body)
+{
+    return run_between(ctx, args, x, NULL, y, NULL, body);
 }
 
 /* The loop over a group's rows around NAME_row(). */
@@ -108,28 +153,14 @@ EACH_ROW(rms_norm)
 sky_status SKY_CPU(rms_norm)(sky_ctx *ctx, const sky_rms_norm_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, args, &args->x, &args->y, rms_norm_rows);
-}
-
-/* Mean and 1 / sqrt(var + eps). */
-static void moments(const float *x, int64_t cols, float eps, float *mean, float *factor)
-{
-    *mean = sky_row_sum(x, cols) / (float)cols;
-    *factor = 1.0F / sqrtf(sky_row_sum_squares(x, cols, *mean) / (float)cols + eps);
+    return run_between(ctx, args, &args->x, &args->x_sums, &args->y, NULL, rms_norm_rows);
 }
 
 static void layer_norm_row(const norm_job *job, int64_t row, const float *x, float *y)
 {
     (void)row;
     const sky_layer_norm_args *args = job->args;
-    const float *weight = args->weight.data;
-    const float *bias = args->bias.data;
-    float mean, factor;
-    moments(x, job->cols, args->eps, &mean, &factor);
-    SKY_LOOP_INDEPENDENT
-    for (int64_t i = 0; i < job->cols; i++) {
-        y[i] = sky_madd((x[i] - mean) * factor, weight[i], bias[i]);
-    }
+    sky_row_layer_norm(x, args->weight.data, args->bias.data, args->eps, y, job->cols);
 }
 
 EACH_ROW(layer_norm)
@@ -137,7 +168,7 @@ EACH_ROW(layer_norm)
 sky_status SKY_CPU(layer_norm)(sky_ctx *ctx, const sky_layer_norm_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, args, &args->x, &args->y, layer_norm_rows);
+    return run_between(ctx, args, &args->x, NULL, &args->y, &args->y_scale, layer_norm_rows);
 }
 
 static void layer_norm_modulate_row(const norm_job *job, int64_t row, const float *x, float *y)
@@ -146,12 +177,7 @@ static void layer_norm_modulate_row(const norm_job *job, int64_t row, const floa
     const int64_t group = (args->first_row + row) / args->rows_per_group;
     const float *shift = (const float *)args->shift.data + group * job->cols;
     const float *scale = (const float *)args->scale.data + group * job->cols;
-    float mean, factor;
-    moments(x, job->cols, args->eps, &mean, &factor);
-    SKY_LOOP_INDEPENDENT
-    for (int64_t i = 0; i < job->cols; i++) {
-        y[i] = sky_madd((x[i] - mean) * factor, 1.0F + scale[i], shift[i]);
-    }
+    sky_row_layer_norm_modulate(x, shift, scale, args->eps, y, job->cols);
 }
 
 EACH_ROW(layer_norm_modulate)
@@ -159,7 +185,7 @@ EACH_ROW(layer_norm_modulate)
 sky_status SKY_CPU(layer_norm_modulate)(sky_ctx *ctx, const sky_layer_norm_modulate_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, args, &args->x, &args->y, layer_norm_modulate_rows);
+    return run_between(ctx, args, &args->x, NULL, &args->y, &args->y_scale, layer_norm_modulate_rows);
 }
 
 /* In two passes: a row's sum, root, quotient and exponentials one after the other would be waited for in each row anew. */

@@ -1,6 +1,7 @@
-#include "ops/cpu/blocks.h"
+#include "ops/cpu/codes.h"
 #include "ops/cpu/device.h"
 #include "ops/cpu/isa.h"
+#include "ops/cpu/linear_sums.h"
 
 /*
  * Ops whose elements have nothing to do with each other. A thread takes SKY_CHUNK_LEN elements at a time and works through
@@ -77,24 +78,68 @@ static void gelu_erf_block(const void *args, const float *const *x, float *y, in
     }
 }
 
+/* Between linear layers: from sums, to codes. A thread makes a row in its working memory. */
+typedef struct activation_job {
+    const sky_activation_args *args;
+    const sky_cpu_device *device;
+    block_function block;
+    int64_t rows, cols, rows_per_job;
+} activation_job;
+
+static void activate_rows(void *arg, int64_t index, int thread)
+{
+    const activation_job *job = arg;
+    const sky_activation_args *args = job->args;
+    float *work = sky_cpu_work(job->device, thread);
+    float buf[SKY_BLOCK_LEN];
+    const int64_t end = sky_min_i64((index + 1) * job->rows_per_job, job->rows);
+    for (int64_t row = index * job->rows_per_job; row < end; row++) {
+        float *y = sky_write_to(&args->y, row * job->cols, work);
+        for (int64_t col = 0; col < job->cols; col += SKY_BLOCK_LEN) {
+            const int64_t len = sky_min_i64(SKY_BLOCK_LEN, job->cols - col);
+            const float *x = sky_read_linear(&args->x, &args->x_sums, row, col, len, buf);
+            job->block(args, &x, y + col, len);
+        }
+        if (sky_tensor_present(&args->y_scale)) {
+            sky_encode_row(&args->y, &args->y_scale, row, y, job->cols);
+        } else {
+            sky_write_end(&args->y, row * job->cols, job->cols, y);
+        }
+    }
+}
+
+static bool goes_by_rows(const sky_activation_args *args)
+{
+    return args->x.dtype == SKY_I32 || (args->y.dtype != SKY_F32 && args->y.dtype != SKY_BF16);
+}
+
+sky_status SKY_CPU(activation_plan)(sky_ctx *ctx, const sky_activation_args *args, size_t *scratch_bytes)
+{
+    (void)ctx;
+    (void)scratch_bytes;
+    if (goes_by_rows(args) && args->x.shape[1] > SKY_CPU_THREAD_BYTES / (int64_t)sizeof(float)) {
+        return sky_fail(SKY_ERR_UNSUPPORTED, "activation: rows of %lld do not fit the CPU backend's %d bytes a thread",
+                        (long long)args->x.shape[1], SKY_CPU_THREAD_BYTES);
+    }
+    return SKY_OK;
+}
+
 sky_status SKY_CPU(activation)(sky_ctx *ctx, const sky_activation_args *args, void *scratch)
 {
     (void)scratch;
-    pointwise_job job = {.args = args, .y = args->y, .num_inputs = 1, .x = {args->x}};
-    switch (args->kind) {
-    case SKY_SILU:
-        job.block = silu_block;
-        break;
-    case SKY_GELU_TANH:
-        job.block = gelu_tanh_block;
-        break;
-    case SKY_GELU_ERF:
-        job.block = gelu_erf_block;
-        break;
-    default:
-        return sky_fail(SKY_ERR_UNSUPPORTED, "activation: unknown kind %d", (int)args->kind);
+    static const block_function blocks[] = {
+        [SKY_SILU] = silu_block, [SKY_GELU_TANH] = gelu_tanh_block, [SKY_GELU_ERF] = gelu_erf_block};
+    const sky_cpu_device *device = sky_cpu_device_of(ctx);
+    const block_function block = blocks[args->kind];
+    if (!goes_by_rows(args)) {
+        return run(ctx, &(pointwise_job){.args = args, .block = block, .y = args->y, .num_inputs = 1, .x = {args->x}});
     }
-    return run(ctx, &job);
+    activation_job job = {.args = args, .device = device, .block = block};
+    job.rows = args->x.shape[0];
+    job.cols = args->x.shape[1];
+    job.rows_per_job = sky_max_i64(1, SKY_CHUNK_LEN / job.cols);
+    sky_threads_for(device->threads, sky_div_up(job.rows, job.rows_per_job), activate_rows, &job);
+    return SKY_OK;
 }
 
 static void add_block(const void *args, const float *const *x, float *y, int64_t len)

@@ -134,4 +134,34 @@ static inline float sky_row_inverse_rms(const float *x, int64_t len, float eps)
     return 1.0F / sqrtf(sky_row_sum_squares(x, len, 0.0F) / (float)len + eps);
 }
 
+/* Mean and 1 / sqrt(var + eps). */
+static inline void sky_row_moments(const float *x, int64_t len, float eps, float *mean, float *factor)
+{
+    *mean = sky_row_sum(x, len) / (float)len;
+    *factor = 1.0F / sqrtf(sky_row_sum_squares(x, len, *mean) / (float)len + eps);
+}
+
+/* Layer normalisation of a row, then weight and bias, or the timestep's scale and shift. y may be x. */
+static inline void sky_row_layer_norm(const float *x, const float *weight, const float *bias, float eps, float *y,
+                                      int64_t len)
+{
+    float mean, factor;
+    sky_row_moments(x, len, eps, &mean, &factor);
+    SKY_LOOP_INDEPENDENT
+    for (int64_t i = 0; i < len; i++) {
+        y[i] = sky_madd((x[i] - mean) * factor, weight[i], bias[i]);
+    }
+}
+
+static inline void sky_row_layer_norm_modulate(const float *x, const float *shift, const float *scale, float eps,
+                                               float *y, int64_t len)
+{
+    float mean, factor;
+    sky_row_moments(x, len, eps, &mean, &factor);
+    SKY_LOOP_INDEPENDENT
+    for (int64_t i = 0; i < len; i++) {
+        y[i] = sky_madd((x[i] - mean) * factor, 1.0F + scale[i], shift[i]);
+    }
+}
+
 #endif

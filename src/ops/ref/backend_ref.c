@@ -34,13 +34,17 @@ const sky_backend *sky_backend_ref(void)
 #define SKY_REF_ENTRY(op) .op = sky_ref_##op,
         SKY_OPS(SKY_REF_ENTRY)
 #undef SKY_REF_ENTRY
-            .attention_plan = sky_ref_attention_plan,
+            .activation_plan = sky_ref_activation_plan,
+        .attention_plan = sky_ref_attention_plan,
         .attention_8bit_plan = sky_ref_attention_8bit_plan,
         .conv3d_plan = sky_ref_conv3d_plan,
+        .layer_norm_plan = sky_ref_layer_norm_plan,
+        .layer_norm_modulate_plan = sky_ref_layer_norm_modulate_plan,
         .linear_plan = sky_ref_linear_plan,
         .qk_norm_rope_plan = sky_ref_qk_norm_rope_plan,
         .qk_norm_rope_quantize_plan = sky_ref_qk_norm_rope_quantize_plan,
         .qk_norm_rope_sums_plan = sky_ref_qk_norm_rope_sums_plan,
+        .residual_norm_plan = sky_ref_residual_norm_plan,
     };
     return &backend;
 }

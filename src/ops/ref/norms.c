@@ -1,6 +1,8 @@
+#include "ops/ref/linear_sums.h"
 #include "ops/ref/load_store.h"
 #include "ops/ref/nonlinear.h"
 #include "ops/ref/ref_ops.h"
+#include "ops/ref/row_codes.h"
 
 #include <math.h>
 
@@ -36,10 +38,14 @@ sky_status sky_ref_rms_norm(sky_ctx *ctx, const sky_rms_norm_args *args, void *s
     const int64_t rows = args->x.shape[0];
     const int64_t cols = args->x.shape[1];
     for (int64_t r = 0; r < rows; r++) {
-        const double mean = sum_of_squares(&args->x, r * cols, cols) / (double)cols;
-        const double inv_rms = 1.0 / sqrt(mean + (double)args->eps);
+        double squares = 0.0;
         for (int64_t c = 0; c < cols; c++) {
-            double normed = (double)ref_load(&args->x, r * cols + c) * inv_rms;
+            const double x = (double)ref_load_linear(&args->x, &args->x_sums, r, c);
+            squares += x * x;
+        }
+        const double inv_rms = 1.0 / sqrt(squares / (double)cols + (double)args->eps);
+        for (int64_t c = 0; c < cols; c++) {
+            double normed = (double)ref_load_linear(&args->x, &args->x_sums, r, c) * inv_rms;
             if (args->round_normed) {
                 normed = (double)(args->y.dtype == SKY_BF16 ? sky_round_bf16((float)normed) : (float)normed);
             }
@@ -49,10 +55,8 @@ sky_status sky_ref_rms_norm(sky_ctx *ctx, const sky_rms_norm_args *args, void *s
     return SKY_OK;
 }
 
-sky_status sky_ref_layer_norm(sky_ctx *ctx, const sky_layer_norm_args *args, void *scratch)
+static void layer_norm(const sky_layer_norm_args *args)
 {
-    (void)ctx;
-    (void)scratch;
     const int64_t rows = args->x.shape[0];
     const int64_t cols = args->x.shape[1];
     for (int64_t r = 0; r < rows; r++) {
@@ -65,13 +69,33 @@ sky_status sky_ref_layer_norm(sky_ctx *ctx, const sky_layer_norm_args *args, voi
             ref_store(&args->y, r * cols + c, (float)y);
         }
     }
+}
+
+sky_status sky_ref_layer_norm_plan(sky_ctx *ctx, const sky_layer_norm_args *args, size_t *scratch_bytes)
+{
+    (void)ctx;
+    *scratch_bytes = ref_row_codes_bytes(&args->y);
     return SKY_OK;
 }
 
-sky_status sky_ref_layer_norm_modulate(sky_ctx *ctx, const sky_layer_norm_modulate_args *args, void *scratch)
+sky_status sky_ref_layer_norm(sky_ctx *ctx, const sky_layer_norm_args *args, void *scratch)
 {
-    (void)ctx;
-    (void)scratch;
+    if (!sky_tensor_present(&args->y_scale)) {
+        layer_norm(args);
+        return SKY_OK;
+    }
+    sky_layer_norm_args row = *args;
+    row.y = SKY_TENSOR(scratch, SKY_F32, 1, args->x.shape[1]);
+    for (int64_t r = 0; r < args->x.shape[0]; r++) {
+        row.x = sky_tensor_rows(&args->x, r, 1);
+        layer_norm(&row);
+        SKY_TRY(ref_quantize_row(ctx, &args->y, &args->y_scale, r, &row.y));
+    }
+    return SKY_OK;
+}
+
+static void layer_norm_modulate(const sky_layer_norm_modulate_args *args)
+{
     const int64_t rows = args->x.shape[0];
     const int64_t cols = args->x.shape[1];
     for (int64_t r = 0; r < rows; r++) {
@@ -85,6 +109,29 @@ sky_status sky_ref_layer_norm_modulate(sky_ctx *ctx, const sky_layer_norm_modula
             const double shift = (double)ref_load(&args->shift, group * cols + c);
             ref_store(&args->y, r * cols + c, (float)(normed * (1.0 + scale) + shift));
         }
+    }
+}
+
+sky_status sky_ref_layer_norm_modulate_plan(sky_ctx *ctx, const sky_layer_norm_modulate_args *args,
+                                            size_t *scratch_bytes)
+{
+    (void)ctx;
+    *scratch_bytes = ref_row_codes_bytes(&args->y);
+    return SKY_OK;
+}
+
+sky_status sky_ref_layer_norm_modulate(sky_ctx *ctx, const sky_layer_norm_modulate_args *args, void *scratch)
+{
+    if (!sky_tensor_present(&args->y_scale)) {
+        layer_norm_modulate(args);
+        return SKY_OK;
+    }
+    sky_layer_norm_modulate_args row = *args;
+    row.y = SKY_TENSOR(scratch, SKY_F32, 1, args->x.shape[1]);
+    for (int64_t r = 0; r < args->x.shape[0]; r++, row.first_row++) {
+        row.x = sky_tensor_rows(&args->x, r, 1);
+        layer_norm_modulate(&row);
+        SKY_TRY(ref_quantize_row(ctx, &args->y, &args->y_scale, r, &row.y));
     }
     return SKY_OK;
 }

@@ -1,18 +1,44 @@
+#include "ops/ref/linear_sums.h"
 #include "ops/ref/load_store.h"
 #include "ops/ref/nonlinear.h"
 #include "ops/ref/ref_ops.h"
+#include "ops/ref/row_codes.h"
 
-sky_status sky_ref_activation(sky_ctx *ctx, const sky_activation_args *args, void *scratch)
+static void activate(const sky_activation_args *args)
 {
-    (void)ctx;
-    (void)scratch;
     const int64_t len = sky_tensor_len(&args->x);
+    const bool sums = args->x.dtype == SKY_I32;
     for (int64_t i = 0; i < len; i++) {
-        const double x = (double)ref_load(&args->x, i);
+        const double x =
+            (double)(sums ? ref_load_linear(&args->x, &args->x_sums, i / args->x.shape[1], i % args->x.shape[1])
+                          : ref_load(&args->x, i));
         const double y = args->kind == SKY_SILU        ? ref_silu(x)
                          : args->kind == SKY_GELU_TANH ? ref_gelu_tanh(x)
                                                        : ref_gelu_erf(x);
         ref_store(&args->y, i, (float)y);
+    }
+}
+
+sky_status sky_ref_activation_plan(sky_ctx *ctx, const sky_activation_args *args, size_t *scratch_bytes)
+{
+    (void)ctx;
+    *scratch_bytes = ref_row_codes_bytes(&args->y);
+    return SKY_OK;
+}
+
+sky_status sky_ref_activation(sky_ctx *ctx, const sky_activation_args *args, void *scratch)
+{
+    if (!sky_tensor_present(&args->y_scale)) {
+        activate(args);
+        return SKY_OK;
+    }
+    sky_activation_args row = *args;
+    row.y = SKY_TENSOR(scratch, SKY_F32, 1, args->x.shape[1]);
+    for (int64_t r = 0; r < args->x.shape[0]; r++) {
+        row.x = sky_tensor_rows(&args->x, r, 1);
+        row.x_sums = ref_sums_row(&args->x_sums, r);
+        activate(&row);
+        SKY_TRY(ref_quantize_row(ctx, &args->y, &args->y_scale, r, &row.y));
     }
     return SKY_OK;
 }
