@@ -30,6 +30,9 @@ sky_status sky_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_args 
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want codes [ceil(rows / 128), N, D, 128] for x [rows, N D]", codes,
                               x);
     }
+    if (args->num_parts < 0) {
+        return sky_fail(SKY_ERR_SHAPE, "%s: num_parts is %d: want at least 0", op, args->num_parts);
+    }
     SKY_TRY(sky_check_vector(ctx, op, scale, args->x.shape[1]));
     SKY_TRY(sky_check_parts(ctx, op, amax, args->x.shape[1], SKY_ONLY_F32));
     SKY_TRY(sky_check_disjoint(ctx, op, codes, x));

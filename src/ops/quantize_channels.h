@@ -15,9 +15,9 @@
  *
  * Shapes   x [rows, C]; codes [ceil(rows / 128), N, D, 128] with N D = C; amax, scale [C]; rows may be 0; outputs overlap
  *          nothing. quantize_channels: amax [C] or [parts, C], a part for each rank; rows may be 0 there too, the scale is
- *          written in any case
+ *          written in any case; codes lie in num_parts parts (head_parts.h), where a tile is a row
  * Types    x f32 or bf16; codes e4m3; amax and scale f32. Every backend gives the same bytes.
- * Errors   SHAPE, DTYPE
+ * Errors   SHAPE, DTYPE; SHAPE where num_parts is below 0
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
  * Source   docs/numerics.md, the 8-bit contract (V); PTX ISA, "Register fragments for wgmma.m64nNk32" (the order).
  */
@@ -25,6 +25,7 @@
 #define SKY_OPS_QUANTIZE_CHANNELS_H
 
 #include "ops/ctx.h"
+#include "ops/head_parts.h"
 
 enum { SKY_V_TILE_TOKENS = 128 };
 
@@ -49,6 +50,7 @@ typedef struct sky_quantize_channels_args {
     sky_tensor scale; /* [C] f32  out */
     sky_tensor x;     /* [rows, C] */
     sky_tensor amax;  /* [C] or [parts, C] f32 */
+    int num_parts;    /* of codes; 0: one */
 } sky_quantize_channels_args;
 
 sky_status sky_channel_amax(sky_ctx *ctx, const sky_channel_amax_args *args);

@@ -210,6 +210,7 @@ static sky_status run_channels(rig *r, const void *params, sky_tensor *out)
         .scale = RIG_OUTPUT(r, SKY_F32, p->cols),
         .x = RIG_INPUT(r, p->x, 1, p->rows, p->cols),
         .amax = RIG_INPUT(r, SKY_F32, 2, p->cols), /* negative ones count as 1e-12 */
+        .num_parts = p->num_parts,
     };
     *out = p->want_scale ? args.scale : args.codes;
     return sky_quantize_channels(&r->ctx, &args);
@@ -218,6 +219,7 @@ static sky_status run_channels(rig *r, const void *params, sky_tensor *out)
 static void expect_channels(const void *params, double *want)
 {
     const quant_params *p = params;
+    const int64_t dim = p->cols / p->heads;
     for (int64_t i = 0; !p->want_scale && i < sky_num_v_tiles(p->rows) * p->cols * 128; i++) {
         want[i] = 0.0;
     }
@@ -230,7 +232,8 @@ static void expect_channels(const void *params, double *want)
         }
         for (int64_t s = 0; s < p->rows; s++) {
             const float scaled = (float)op_value(p->x, 1, s * p->cols + c) * factor;
-            want[rig_v_at(s, c, p->cols)] = nearest_e4m3((double)scaled);
+            const int64_t tile = place_in_parts(p, sky_num_v_tiles(p->rows), s / 128, c / dim);
+            want[(tile * dim + c % dim) * 128 + rig_v_at(s, c, p->cols) % 128] = nearest_e4m3((double)scaled);
         }
     }
 }
@@ -257,16 +260,20 @@ static void expect_sums(const void *params, double *want)
 
 TEST(channel_ops_take_a_value_per_channel)
 {
-    static const int64_t sizes[][3] = {{1, 1, 1},     {0, 5, 1},    {300, 64, 2}, {17, 65, 5},
-                                       {129, 300, 3}, {2500, 3, 1}, {128, 48, 3}, {256, 130, 1}};
+    /* Rows, columns, heads, parts of codes. */
+    static const int64_t sizes[][4] = {{1, 1, 1, 0},    {0, 5, 1, 0},     {300, 64, 2, 2},
+                                       {17, 65, 5, 3},  {129, 300, 3, 2}, {2500, 3, 1, 1},
+                                       {128, 48, 3, 5}, {256, 130, 1, 0}, {130, 700, 7, 4}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         for (int kind = 0; kind < 2 && !test_failed(); kind++) {
             quant_params p = {.x = kind & 1 ? SKY_BF16 : SKY_F32,
                               .codes = SKY_F8_E4M3,
                               .rows = sizes[i][0],
                               .cols = sizes[i][1],
-                              .heads = sizes[i][2]};
-            test_parameters("rows=%d C=%d %s", (int)p.rows, (int)p.cols, sky_dtype_name(p.x));
+                              .heads = sizes[i][2],
+                              .num_parts = (int)sizes[i][3]};
+            test_parameters("rows=%d C=%d N=%d parts=%d %s", (int)p.rows, (int)p.cols, (int)p.heads, p.num_parts,
+                            sky_dtype_name(p.x));
             op_check(&(op_case){run_amax, expect_amax, &p, .exact = true});
             op_check(&(op_case){run_sums, expect_sums, &p, .exact = true});
             op_check(&(op_case){run_channels, expect_channels, &p, .exact = true});
@@ -572,6 +579,8 @@ TEST(quantising_ops_refuse)
     REFUSES(quantize_channels, SKY_OK, .codes = tiles, .scale = four, .x = x, .amax = amax);
     REFUSES(quantize_channels, SKY_ERR_DTYPE, .codes = SKY_TENSOR(memory[1], SKY_I8, 1, 2, 2, 128), .scale = four,
             .x = x, .amax = amax);
+    REFUSES(quantize_channels, SKY_OK, .codes = tiles, .scale = four, .x = x, .amax = amax, .num_parts = 3);
+    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = tiles, .scale = four, .x = x, .amax = amax, .num_parts = -1);
     REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = e4m3, .scale = four, .x = x, .amax = amax);
     REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = SKY_TENSOR(memory[1], SKY_F8_E4M3, 2, 2, 2, 128), .scale = four,
             .x = x, .amax = amax);

@@ -217,13 +217,24 @@ static void write_turned(uint8_t *to, const uint8_t *codes, int64_t cols)
     }
 }
 
+/* Strips of the largest part, which is the first one. */
+static int64_t strips_of_part(const sky_quantize_channels_args *args)
+{
+    const sky_span heads = sky_partition(args->codes.shape[1], sky_num_parts(args->num_parts), 0);
+    return sky_div_up(heads.count * args->codes.shape[2], STRIP_COLS);
+}
+
 static void quantize_strip(void *arg, int64_t index, int thread)
 {
     (void)thread;
     const sky_quantize_channels_args *args = arg;
     const int64_t all = args->scale.shape[0];
-    const int64_t first = index * STRIP_COLS;
-    const int64_t cols = sky_min_i64(STRIP_COLS, all - first);
+    const int64_t head_dim = args->codes.shape[2];
+    const int part = (int)(index / strips_of_part(args));
+    const sky_span heads = sky_partition(args->codes.shape[1], sky_num_parts(args->num_parts), part);
+    const int64_t in_part = index % strips_of_part(args) * STRIP_COLS;
+    const int64_t first = heads.first * head_dim + in_part;
+    const int64_t cols = sky_min_i64(STRIP_COLS, heads.count * head_dim - in_part);
     const int64_t parts = sky_tensor_len(&args->amax) / all;
     const float *amax = (const float *)args->amax.data + first;
     float *scale = (float *)args->scale.data + first;
@@ -252,7 +263,8 @@ static void quantize_strip(void *arg, int64_t index, int thread)
             }
             sky_encode_e4m3(codes + sky_v_tile_position(s) * STRIP_COLS, scaled, cols, 1.0F);
         }
-        write_turned((uint8_t *)args->codes.data + (t * all + first) * TILE, codes, cols);
+        const int64_t to = sky_part_row(heads, args->codes.shape[0], head_dim * TILE, t) + in_part * TILE;
+        write_turned((uint8_t *)args->codes.data + to, codes, cols);
     }
 }
 
@@ -260,8 +272,8 @@ sky_status SKY_CPU(quantize_channels)(sky_ctx *ctx, const sky_quantize_channels_
 {
     (void)scratch;
     sky_quantize_channels_args copy = *args;
-    sky_threads_for(sky_cpu_device_of(ctx)->threads, sky_div_up(args->scale.shape[0], STRIP_COLS), quantize_strip,
-                    &copy);
+    sky_threads_for(sky_cpu_device_of(ctx)->threads, sky_num_parts(args->num_parts) * strips_of_part(args),
+                    quantize_strip, &copy);
     return SKY_OK;
 }
 

@@ -128,6 +128,8 @@ sky_status sky_ref_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_a
     (void)ctx;
     (void)scratch;
     const int64_t cols = args->x.shape[1];
+    const int64_t num_tiles = args->codes.shape[0];
+    const int64_t head_dim = args->codes.shape[2];
     const int64_t parts = sky_tensor_len(&args->amax) / cols;
     for (int64_t c = 0; c < cols; c++) {
         float amax = least_amax;
@@ -135,8 +137,10 @@ sky_status sky_ref_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_a
             const float part = ref_load(&args->amax, p * cols + c);
             amax = part > amax || isnan(part) ? part : amax;
         }
-        for (int64_t s = 0; s < args->codes.shape[0] * TILE; s++) { /* to the end of the last tile */
-            const int64_t at = (s / TILE * cols + c) * TILE + sky_v_tile_position(s % TILE);
+        const sky_span part = sky_part_of_head(args->codes.shape[1], args->num_parts, c / head_dim);
+        for (int64_t s = 0; s < num_tiles * TILE; s++) { /* to the end of the last tile */
+            const int64_t at = sky_part_row(part, num_tiles, head_dim * TILE, s / TILE) +
+                               (c - part.first * head_dim) * TILE + sky_v_tile_position(s % TILE);
             uint8_t code = 0;
             if (s < args->x.shape[0]) {
                 code = code_of(SKY_F8_E4M3, ref_load(&args->x, s * cols + c) * factor_of(448.0F, amax));
