@@ -1,5 +1,6 @@
 #include "engine/fingerprint.h"
 
+#include "base/hash.h"
 #include "parallel/partition.h"
 
 #include <inttypes.h>
@@ -115,70 +116,6 @@ static int64_t part_named(const char *name)
     return index < MAX_BLOCKS ? PART_BLOCK_0 + index : -1;
 }
 
-/* ---- the hash ---- */
-
-/* Odd, with bits in no pattern: the fractions of the golden ratio and of the square root of 2. */
-#define MULTIPLIER_A UINT64_C(0x9e3779b97f4a7c15)
-#define MULTIPLIER_B UINT64_C(0x6a09e667f3bcc909)
-
-static uint64_t rotate(uint64_t x, int bits)
-{
-    return x << bits | x >> (64 - bits);
-}
-
-/*
- * Takes in a word. For a given state it maps words one to one, and for a given word states: of two inputs that differ in
- * one word, the states differ from there to the end.
- */
-static uint64_t take(uint64_t state, uint64_t word)
-{
-    return rotate(state ^ (word * MULTIPLIER_A), 29) * MULTIPLIER_B;
-}
-
-/* One to one; every bit of x reaches every bit of the result (a sum of hashes must not keep a trace of single bits). */
-static uint64_t stir(uint64_t x)
-{
-    x = (x ^ x >> 32) * MULTIPLIER_A;
-    x = (x ^ x >> 29) * MULTIPLIER_B;
-    return x ^ x >> 32;
-}
-
-static uint64_t load_word(const unsigned char *bytes, size_t len)
-{
-    uint64_t word = 0;
-    memcpy(&word, bytes, len);
-    return word;
-}
-
-/*
- * H(stage, group, bytes). Four lanes take every fourth word each, so that a multiplication need not wait for the one
- * before.
- */
-static uint64_t hash(uint64_t stage, int64_t group, const void *data, size_t bytes)
-{
-    enum { LANES = 4, WORD = 8 };
-    const unsigned char *p = data;
-    const uint64_t start = take(take(take(0, stage), (uint64_t)group), bytes);
-    uint64_t lanes[LANES] = {start, start, start, start};
-    size_t left = bytes;
-    for (; left >= LANES * WORD; left -= LANES * WORD, p += LANES * WORD) {
-        for (int i = 0; i < LANES; i++) {
-            lanes[i] = take(lanes[i], load_word(p + i * WORD, WORD));
-        }
-    }
-    for (int i = 0; left > 0; i++) {
-        const size_t len = left < WORD ? left : WORD;
-        lanes[i] = take(lanes[i], load_word(p, len));
-        left -= len;
-        p += len;
-    }
-    uint64_t all = start;
-    for (int i = 0; i < LANES; i++) {
-        all = take(all, lanes[i]);
-    }
-    return stir(all);
-}
-
 /* ---- seeing ---- */
 
 sky_status sky_fingerprint_create(int64_t inference_steps, sky_fingerprint **out)
@@ -223,7 +160,7 @@ static sky_status note(sky_fingerprint *fp, uint64_t stage, uint64_t sum)
 
 static sky_status note_whole(sky_fingerprint *fp, uint64_t stage, const void *data, size_t bytes)
 {
-    return note(fp, stage, hash(stage, 0, data, bytes));
+    return note(fp, stage, sky_hash(stage, 0, data, bytes));
 }
 
 static sky_status check_step(int64_t step)
@@ -264,8 +201,8 @@ static sky_status see_rows(void *user, const sky_engine_rows *rows)
     for (int64_t row = 0; row < rows->num_rows; row += SKY_TOKEN_GROUP) {
         const int64_t left = rows->num_rows - row;
         const int64_t num = left < SKY_TOKEN_GROUP ? left : SKY_TOKEN_GROUP;
-        sum += hash(stage, (rows->first_row + row) / SKY_TOKEN_GROUP, data + (size_t)row * rows->row_bytes,
-                    (size_t)num * rows->row_bytes);
+        sum += sky_hash(stage, (uint64_t)((rows->first_row + row) / SKY_TOKEN_GROUP),
+                        data + (size_t)row * rows->row_bytes, (size_t)num * rows->row_bytes);
     }
     return note(user, stage, sum);
 }

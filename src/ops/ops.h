@@ -28,6 +28,7 @@
 #include "ops/frames_to_u8.h"
 #include "ops/gate_residual.h"
 #include "ops/gated_gelu.h"
+#include "ops/hash_rows.h"
 #include "ops/interleave_frames.h"
 #include "ops/layer_norm.h"
 #include "ops/layer_norm_modulate.h"
@@ -43,6 +44,7 @@
 #include "ops/residual_norm.h"
 #include "ops/rms_norm.h"
 #include "ops/rope.h"
+#include "ops/timestep_embedding.h"
 #include "ops/upsample_nearest.h"
 
 #define SKY_OPS(X)           \
@@ -62,6 +64,7 @@
     X(frames_to_u8)          \
     X(gate_residual)         \
     X(gated_gelu)            \
+    X(hash_rows)             \
     X(interleave_frames)     \
     X(layer_norm)            \
     X(layer_norm_modulate)   \
@@ -80,6 +83,7 @@
     X(rms_norm)              \
     X(rope)                  \
     X(sums_to_mean)          \
+    X(timestep_embedding)    \
     X(to_channels_first)     \
     X(to_channels_last)      \
     X(unpatchify)            \

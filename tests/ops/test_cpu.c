@@ -183,6 +183,34 @@ static sky_status run_gate_residual(rig *r, sky_dtype dtype, sky_tensor *out)
                                                                 .rows_per_group = 100});
 }
 
+static sky_status run_residual_norm(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    const bool codes = dtype == SKY_BF16;
+    *out = RIG_OUTPUT(r, codes ? SKY_F8_E4M3 : SKY_F32, 601, 333);
+    const sky_tensor x = RIG_INPUT(r, SKY_F32, 1, 601, 333);
+    rig_may_change(r, &x);
+    return sky_residual_norm(&r->ctx,
+                             &(sky_residual_norm_args){.x = x,
+                                                       .y = *out,
+                                                       .y_scale = codes ? RIG_OUTPUT(r, SKY_F32, 601) : (sky_tensor){0},
+                                                       .delta = RIG_INPUT(r, dtype, 2, 601, 333),
+                                                       .gate = RIG_INPUT(r, SKY_F32, 3, 7, 333),
+                                                       .shift = RIG_INPUT(r, SKY_F32, 4, 7, 333),
+                                                       .scale = RIG_INPUT(r, SKY_F32, 5, 7, 333),
+                                                       .rounding = SKY_ROUND_NORMED,
+                                                       .rows_per_group = 100,
+                                                       .eps = 1e-6F});
+}
+
+static sky_status run_gelu_codes(rig *r, sky_dtype dtype, sky_tensor *out)
+{
+    *out = RIG_OUTPUT(r, SKY_I8, 201, 1333);
+    return sky_activation(&r->ctx, &(sky_activation_args){.y = *out,
+                                                          .y_scale = RIG_OUTPUT(r, SKY_F32, 201),
+                                                          .x = RIG_INPUT(r, dtype, 1, 201, 1333),
+                                                          .kind = SKY_GELU_TANH});
+}
+
 static sky_status run_gelu(rig *r, sky_dtype dtype, sky_tensor *out)
 {
     *out = RIG_OUTPUT(r, dtype, 200001);
@@ -289,6 +317,8 @@ TEST(cpu_gives_the_same_bytes_on_any_threads_and_vectors)
         check_bytes("conv3d to 3 channels", run_conv3d_head, dtypes[d]);
         check_bytes("channel_norm", run_channel_norm, dtypes[d]);
         check_bytes("layer_norm_modulate", run_modulate, dtypes[d]);
+        check_bytes("residual_norm", run_residual_norm, dtypes[d]);
+        check_bytes("gelu to codes", run_gelu_codes, dtypes[d]);
         check_bytes("rms_norm", run_rms_norm, dtypes[d]);
         check_bytes("qk_norm_rope", run_qk_norm_rope, dtypes[d]);
         check_bytes("qk_norm_rope_sums", run_qk_sums, dtypes[d]);

@@ -157,6 +157,16 @@ TEST(what_no_op_takes)
                                                                   .freqs = F(4, 3, 2, 2),
                                                                   .mean = F(5, 2, 4),
                                                                   .tokens_per_group = 2};
+    const sky_residual_norm_args residual_norm = {.x = F(0, 4, 6),
+                                                  .y = F(1, 4, 6),
+                                                  .delta = F(2, 4, 6),
+                                                  .weight = F(3, 6),
+                                                  .bias = F(4, 6),
+                                                  .gate = F(5, 2, 6),
+                                                  .rows_per_group = 2};
+    const sky_hash_rows_args hash_rows = {
+        .sums = C(0, SKY_I64, 2), .x = F(1, 4, 6), .rows_per_group = 2}; /* x may be anything */
+    const sky_timestep_embedding_args timestep_embedding = {.y = F(0, 3, 4), .timesteps = F(1, 3)};
     const sky_rms_norm_args rms_norm = {.y = F(0, 4, 6), .x = F(1, 4, 6), .weight = F(2, 6)};
     const sky_rope_args rope = {.y = F(0, 3, 2, 4), .x = F(1, 3, 2, 4), .freqs = F(2, 3, 2, 2)};
     const sky_to_channels_first_args to_channels_first = {
@@ -231,6 +241,10 @@ TEST(what_no_op_takes)
         ROW(qk_norm_rope_quantize, 6, 5, AT(qk_norm_rope_quantize, codes), AT(qk_norm_rope_quantize, scale),
             AT(qk_norm_rope_quantize, x), AT(qk_norm_rope_quantize, weight), AT(qk_norm_rope_quantize, freqs),
             AT(qk_norm_rope_quantize, mean)),
+        ROW(hash_rows, 1, 1, AT(hash_rows, sums)),
+        ROW(timestep_embedding, 2, 2, AT(timestep_embedding, y), AT(timestep_embedding, timesteps)),
+        ROW(residual_norm, 6, 5, AT(residual_norm, x), AT(residual_norm, y), AT(residual_norm, delta),
+            AT(residual_norm, weight), AT(residual_norm, bias), AT(residual_norm, gate)),
         ROW(rms_norm, 3, 3, AT(rms_norm, y), AT(rms_norm, x), AT(rms_norm, weight)),
         ROW(rope, 3, 3, AT(rope, y), AT(rope, x), AT(rope, freqs)),
         ROW(to_channels_first, 4, 4, AT(to_channels_first, y), AT(to_channels_first, x), AT(to_channels_first, scale),

@@ -1,8 +1,8 @@
 #include "ops/cpu/codes.h"
 #include "ops/cpu/device.h"
 #include "ops/cpu/isa.h"
-#include "ops/cpu/rotate.h"
 #include "ops/cpu/linear_sums.h"
+#include "ops/cpu/rotate.h"
 #include "ops/cpu/rows.h"
 
 #include <math.h>
