@@ -2,20 +2,19 @@
 
 #include "base/checked.h"
 #include "base/file.h"
+#include "base/json_reader.h"
 
 #include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_DEPTH = 64 };
 #define BASE_BUDGET_BYTES ((uint64_t)64 << 20)
 
 /* Memory of the parse that runs on this thread. */
 typedef struct parse_budget {
     uint64_t left_bytes;
     bool exceeded;
-    bool out_of_memory;
 } parse_budget;
 
 /*
@@ -34,11 +33,7 @@ static void *budget_malloc(size_t bytes)
     }
     void *block = malloc(bytes);
     if (budget != NULL) {
-        if (block == NULL) {
-            budget->out_of_memory = true;
-            return NULL;
-        }
-        const uint64_t used = malloc_usable_size(block);
+        const uint64_t used = block != NULL ? malloc_usable_size(block) : 0;
         budget->left_bytes -= used < budget->left_bytes ? used : budget->left_bytes;
     }
     return block;
@@ -57,44 +52,47 @@ static void install_allocator(void)
     json_set_alloc_funcs(budget_malloc, budget_free);
 }
 
-/* Looks for what Jansson would have to recurse into, or stop at, before it sees the text. */
-static sky_status scan(const char *text, size_t len)
+/* Length of the longest string of the text, quotes and escapes counted, which decoded it is not longer than. */
+static size_t longest_string(const char *text, size_t len)
 {
-    if (memchr(text, '\0', len) != NULL) {
-        return sky_fail(SKY_ERR_INPUT, "JSON: a NUL byte at %zu",
-                        (size_t)((const char *)memchr(text, '\0', len) - text));
-    }
-    int depth = 0;
+    size_t longest = 0;
+    size_t first = 0;
     bool in_string = false;
     for (size_t i = 0; i < len; i++) {
-        const char c = text[i];
-        if (in_string) {
-            if (c == '\\') {
-                i++;
-            } else if (c == '"') {
-                in_string = false;
-            }
-        } else if (c == '"') {
-            in_string = true;
-        } else if (c == '[' || c == '{') {
-            if (++depth > MAX_DEPTH) {
-                return sky_fail(SKY_ERR_INPUT, "JSON: nested more than %d deep at byte %zu", (int)MAX_DEPTH, i);
-            }
-        } else if (c == ']' || c == '}') {
-            depth--;
+        if (in_string && text[i] == '\\') {
+            i++;
+        } else if (text[i] == '"') {
+            longest = in_string && i - first > longest ? i - first : longest;
+            first = i;
+            in_string = !in_string;
         }
     }
-    return SKY_OK;
+    return in_string && len - first > longest ? len - first : longest;
 }
 
-/* Jansson quotes the text in its messages; what is not plain ASCII does not go to a terminal. */
-static void make_printable(char *text)
+static sky_status syntax_fail(const sky_json_reader *reader)
 {
-    for (; *text != '\0'; text++) {
-        if (*text < 0x20 || *text > 0x7e) {
-            *text = '?';
+    size_t line = 1;
+    size_t first = 0;
+    for (size_t i = 0; i < reader->at; i++) {
+        if (reader->text[i] == '\n') {
+            line++;
+            first = i + 1;
         }
     }
+    return sky_fail(SKY_ERR_INPUT, "JSON: line %zu, column %zu: %s", line, reader->at - first + 1, reader->reason);
+}
+
+/* Within the budget of this thread. */
+static json_t *read_text(sky_json_reader *reader)
+{
+    json_t *value = NULL;
+    reader->scratch = budget_malloc(longest_string(reader->text, reader->len) + 1);
+    if (reader->scratch != NULL) {
+        value = sky_json_read(reader);
+    }
+    budget_free(reader->scratch);
+    return value;
 }
 
 sky_status sky_json_parse_within(const char *text, size_t len, uint64_t budget_bytes, json_t **out)
@@ -103,26 +101,27 @@ sky_status sky_json_parse_within(const char *text, size_t len, uint64_t budget_b
     if (pthread_once(&once, install_allocator) != 0) {
         return sky_fail(SKY_ERR_INTERNAL, "JSON: pthread_once failed");
     }
-    SKY_TRY(scan(text, len));
-
+    const char *nul = memchr(text, '\0', len);
+    if (nul != NULL) {
+        return sky_fail(SKY_ERR_INPUT, "JSON: a NUL byte at %zu", (size_t)(nul - text));
+    }
     parse_budget budget = {.left_bytes = budget_bytes};
-    json_error_t error;
+    sky_json_reader reader = {.text = text, .len = len};
     current_budget = &budget;
-    json_t *value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    json_t *value = read_text(&reader);
     current_budget = NULL;
     if (value != NULL) {
         *out = value;
         return SKY_OK;
     }
+    if (reader.reason != NULL) {
+        return syntax_fail(&reader);
+    }
     if (budget.exceeded) {
         return sky_fail(SKY_ERR_INPUT, "JSON: %zu bytes of text need more than %llu bytes of memory", len,
                         (unsigned long long)budget_bytes);
     }
-    if (budget.out_of_memory) {
-        return sky_fail(SKY_ERR_NOMEM, "JSON: out of memory while parsing %zu bytes", len);
-    }
-    make_printable(error.text);
-    return sky_fail(SKY_ERR_INPUT, "JSON: line %d, column %d: %s", error.line, error.column, error.text);
+    return sky_fail(SKY_ERR_NOMEM, "JSON: out of memory while parsing %zu bytes", len);
 }
 
 sky_status sky_json_parse(const char *text, size_t len, json_t **out)

@@ -1,9 +1,9 @@
 /*
  * base/json.h - JSON from files that are not trusted
  *
- * A door to Jansson with the rules of hostile input: text is UTF-8 without NUL, nesting is at most 64 deep, keys of an
- * object are unique, nothing follows the value, and parsing allocates at most 64 MiB plus twice the text's length.
- * Values are plain Jansson values; callers use json_object_get() and friends, and the checked getters below for numbers.
+ * Jansson's values, read by a reader of our own with the rules of hostile input: text is UTF-8 without NUL, nesting is at
+ * most 64 deep, numbers have at most 512 digits, keys of an object are unique, nothing follows the value, and parsing
+ * allocates at most 64 MiB plus twice the text's length. Values are plain Jansson values; callers use json_object_get() and friends, and the checked getters below for numbers.
  */
 #ifndef SKY_BASE_JSON_H
 #define SKY_BASE_JSON_H

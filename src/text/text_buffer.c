@@ -4,52 +4,6 @@
 #include <string.h>
 #include <utf8proc.h>
 
-bool sky_utf8_valid(const char *text, size_t len, size_t *bad)
-{
-    size_t i = 0;
-    while (i < len) {
-        if ((unsigned char)text[i] < 0x80) {
-            i++;
-            continue;
-        }
-        utf8proc_int32_t codepoint = 0;
-        const utf8proc_ssize_t used =
-            utf8proc_iterate((const utf8proc_uint8_t *)text + i, (utf8proc_ssize_t)(len - i), &codepoint);
-        if (used <= 0) {
-            *bad = i;
-            return false;
-        }
-        i += (size_t)used;
-    }
-    return true;
-}
-
-size_t sky_utf8_decode(const char *text, uint32_t *codepoint)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    const size_t len = sky_utf8_len(text[0]);
-    switch (len) {
-    case 1:
-        *codepoint = s[0];
-        break;
-    case 2:
-        *codepoint = (s[0] & 0x1fU) << 6 | (s[1] & 0x3fU);
-        break;
-    case 3:
-        *codepoint = (s[0] & 0x0fU) << 12 | (s[1] & 0x3fU) << 6 | (s[2] & 0x3fU);
-        break;
-    default:
-        *codepoint = (s[0] & 0x07U) << 18 | (s[1] & 0x3fU) << 12 | (s[2] & 0x3fU) << 6 | (s[3] & 0x3fU);
-        break;
-    }
-    return len;
-}
-
-size_t sky_utf8_encode(uint32_t codepoint, char out[4])
-{
-    return (size_t)utf8proc_encode_char((utf8proc_int32_t)codepoint, (utf8proc_uint8_t *)out);
-}
-
 /* Room for one more run of `more` elements; data, capacity of either buffer. */
 static sky_status grow(void **data, size_t *capacity, size_t len, size_t more, size_t max, size_t element_bytes)
 {

@@ -1,5 +1,5 @@
 /*
- * text/text_buffer.h - growing strings of bytes and of code points, UTF-8, and what Unicode says of a character
+ * text/text_buffer.h - growing strings of bytes and of code points, and what Unicode says of a character
  *
  * Both buffers start zeroed and are freed by sky_text_free / sky_codepoints_free (also after a failure). They refuse to
  * grow beyond SKY_TEXT_MAX_BYTES or SKY_TEXT_MAX_CODEPOINTS, so that no replacement table can blow a prompt up.
@@ -8,6 +8,7 @@
 #define SKY_TEXT_TEXT_BUFFER_H
 
 #include "base/status.h"
+#include "base/utf8.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -29,22 +30,6 @@ typedef struct sky_codepoints {
     size_t len;
     size_t capacity;
 } sky_codepoints;
-
-/* True for UTF-8 as RFC 3629 has it (no surrogates, nothing overlong); otherwise *bad is the first wrong byte. */
-bool sky_utf8_valid(const char *text, size_t len, size_t *bad);
-
-/* Decodes one character of valid UTF-8 and returns its length in bytes, 1 to 4. */
-size_t sky_utf8_decode(const char *text, uint32_t *codepoint);
-
-/* Bytes of the character that starts with this byte, in valid UTF-8. */
-static inline size_t sky_utf8_len(char first)
-{
-    const unsigned char byte = (unsigned char)first;
-    return byte < 0x80 ? 1 : byte < 0xe0 ? 2 : byte < 0xf0 ? 3 : 4;
-}
-
-/* Writes one character and returns its length in bytes. */
-size_t sky_utf8_encode(uint32_t codepoint, char out[4]);
 
 /* Errors: NOMEM, USAGE where the text would become too long. */
 sky_status sky_text_append(sky_text *text, const char *bytes, size_t len);

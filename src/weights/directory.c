@@ -1,6 +1,7 @@
 #include "weights/directory.h"
 
 #include "base/checked.h"
+#include "base/utf8.h"
 
 #include <malloc.h>
 #include <stdlib.h>
@@ -72,34 +73,6 @@ sky_status sky_directory_reserve(sky_directory *directory, sky_budget *budget, u
     return SKY_OK;
 }
 
-/* Length of the UTF-8 sequence at s (at least one byte), 0 where it is none; Unicode 15, table 3-7. */
-static size_t utf8_len(const unsigned char *s, size_t left)
-{
-    static const struct {
-        unsigned char first, last, len, second_min, second_max;
-    } rows[] = {
-        {0x00, 0x7f, 1, 0x00, 0x00}, {0xc2, 0xdf, 2, 0x80, 0xbf}, {0xe0, 0xe0, 3, 0xa0, 0xbf},
-        {0xe1, 0xec, 3, 0x80, 0xbf}, {0xed, 0xed, 3, 0x80, 0x9f}, {0xee, 0xef, 3, 0x80, 0xbf},
-        {0xf0, 0xf0, 4, 0x90, 0xbf}, {0xf1, 0xf3, 4, 0x80, 0xbf}, {0xf4, 0xf4, 4, 0x80, 0x8f},
-    };
-    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
-        if (s[0] < rows[r].first || s[0] > rows[r].last) {
-            continue;
-        }
-        const size_t len = rows[r].len;
-        if (len > left || (len > 1 && (s[1] < rows[r].second_min || s[1] > rows[r].second_max))) {
-            return 0;
-        }
-        for (size_t i = 2; i < len; i++) {
-            if ((s[i] & 0xc0U) != 0x80U) {
-                return 0;
-            }
-        }
-        return len;
-    }
-    return 0;
-}
-
 sky_status sky_check_name(const char *what, const char *name, size_t len)
 {
     if (len < 1 || len > SKY_MAX_NAME_BYTES) {
@@ -108,7 +81,7 @@ sky_status sky_check_name(const char *what, const char *name, size_t len)
     }
     const unsigned char *s = (const unsigned char *)name;
     for (size_t i = 0; i < len;) {
-        const size_t step = utf8_len(s + i, len - i);
+        const size_t step = sky_utf8_sequence(name + i, len - i);
         if (step == 0) {
             return sky_fail(SKY_ERR_INPUT, "a name of a %s is not UTF-8", what);
         }

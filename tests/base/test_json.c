@@ -127,8 +127,8 @@ TEST(memory_is_limited)
     free(text);
 }
 
-/* A long string is read through a buffer that doubles: what each step frees may be used by the next. */
-TEST(what_a_parse_frees_is_counted_back)
+/* Read through a buffer of its length, which is counted too. */
+TEST(a_long_string_needs_its_length_twice)
 {
     enum { LEN = 1000000 };
     char *text = malloc(LEN);
@@ -139,6 +139,96 @@ TEST(what_a_parse_frees_is_counted_back)
     json_decref(value);
     CHECK_STATUS(sky_json_parse_within(text, LEN, 1900000, &value), SKY_ERR_INPUT);
     free(text);
+}
+
+/* {"a":TOKEN}, the token one of the kind made of `len` times the same letter. */
+static char *long_token(const char *begin, char letter, size_t len, const char *end)
+{
+    const size_t room = len + 64;
+    char *text = malloc(room);
+    const size_t first = (size_t)snprintf(text, room, "{\"a\":%s", begin);
+    memset(text + first, letter, len);
+    snprintf(text + first + len, room - first - len, "%s}", end);
+    return text;
+}
+
+/* Tokens whose buffer the budget refuses, or that are longer than anything means: Jansson's reader wrote past its block. */
+TEST(long_tokens_are_refused_or_read)
+{
+    static const struct {
+        const char *begin, *end;
+        char letter;
+        sky_status st;
+    } rows[] = {
+        {"\"", "\"", 'y', SKY_OK},     {"\"", "", 'y', SKY_ERR_INPUT},  {"{\"", "\":1}", 'k', SKY_OK},
+        {"", "", '1', SKY_ERR_INPUT},  {"1.5", "", '5', SKY_ERR_INPUT}, {"1e", "", '0', SKY_ERR_INPUT},
+        {"t", "", 't', SKY_ERR_INPUT}, {"\"\\", "\"", '\\', SKY_OK}, /* an even number of backslashes */
+    };
+    static const size_t lens[] = {17000001, 33554431, 33554433, 40000001};
+    for (size_t l = 0; l < sizeof lens / sizeof lens[0]; l++) {
+        for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+            char *text = long_token(rows[i].begin, rows[i].letter, lens[l], rows[i].end);
+            test_parameters("%s%c... of %zu", rows[i].begin, rows[i].letter, lens[l]);
+            EXPECT(parse(text) == rows[i].st);
+            free(text);
+        }
+    }
+}
+
+/* Wherever memory runs out, it is that which is told, and nothing is written past a block (asan). */
+TEST(every_budget_is_right_or_refused)
+{
+    static const char text[] = "{\"key\":[\"a string of some length, longer than a small block, to be copied\",1,2.5,"
+                               "{\"another key of some length, to be copied\":{}}],\"b\":[[],[],[],[],[],[],[],[],[]]}";
+    int refused = 0;
+    for (uint64_t budget = 0; budget < 4000; budget += 8) {
+        json_t *value = NULL;
+        const sky_status st = sky_json_parse_within(text, sizeof text - 1, budget, &value);
+        test_parameters("budget=%llu", (unsigned long long)budget);
+        CHECK(st == SKY_OK || (st == SKY_ERR_INPUT && strstr(sky_message(), "need more than") != NULL));
+        refused += st != SKY_OK;
+        json_decref(value);
+    }
+    CHECK(refused > 100 && refused < 499);
+}
+
+TEST(escapes_and_numbers_are_decoded)
+{
+    json_t *value = NULL;
+    const char *text = "[\"\\b\\f\\n\\r\\t\\/\\\\\\\"\\u00E4\\ud83d\\ude00\", -0, -9223372036854775808, 2.5E-1, 1e2]";
+    CHECK_OK(sky_json_parse(text, strlen(text), &value));
+    CHECK(strcmp(json_string_value(json_array_get(value, 0)), "\b\f\n\r\t/\\\"\xc3\xa4\xf0\x9f\x98\x80") == 0);
+    CHECK(json_integer_value(json_array_get(value, 1)) == 0);
+    CHECK(json_integer_value(json_array_get(value, 2)) == INT64_MIN);
+    CHECK(json_real_value(json_array_get(value, 3)) == 0.25 && json_real_value(json_array_get(value, 4)) == 100.0);
+    json_decref(value);
+    static const char *const bad[] = {"[1.]",
+                                      "[.5]",
+                                      "[1e]",
+                                      "[-]",
+                                      "[+1]",
+                                      "[00]",
+                                      "[1 2]",
+                                      "{\"a\":1 \"b\":2}",
+                                      "{1:2}",
+                                      "[\"\\x\"]",
+                                      "[\"\\u12g4\"]",
+                                      "[\"\\ude00\"]",
+                                      "[\"\\ud83dx\"]",
+                                      "{\"a\":1,}",
+                                      "[,]",
+                                      "[}",
+                                      "{]",
+                                      "[1",
+                                      "{\"a\":",
+                                      "{\"a\"",
+                                      "truefalse",
+                                      "[-9223372036854775809]",
+                                      "[\"\x7f\xff\"]"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        test_parameters("%s", bad[i]);
+        EXPECT(parse(bad[i]) == SKY_ERR_INPUT);
+    }
 }
 
 TEST(each_parse_has_a_budget_of_its_own)
