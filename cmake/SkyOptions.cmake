@@ -30,6 +30,22 @@ set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O2 -g")
 add_compile_definitions(_GNU_SOURCE)
 add_compile_options(-Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla
                     -Wno-missing-field-initializers -ffp-contract=off)
+
+# What compiler and linker offer against the next mistake in code that reads files of strangers. _FORTIFY_SOURCE needs
+# optimisation, and the sanitizers look themselves. A value of its own in CFLAGS (a distribution's) stands.
+option(SKY_HARDEN "Stack protector, _FORTIFY_SOURCE, full RELRO, PIE" ON)
+include(CheckPIESupported)
+check_pie_supported(LANGUAGES C)
+if(SKY_HARDEN)
+  add_compile_options(-fstack-protector-strong -fstack-clash-protection)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    add_compile_options(-fcf-protection)
+  endif()
+  if(NOT SKY_SANITIZE AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug" AND NOT CMAKE_C_FLAGS MATCHES "_FORTIFY_SOURCE")
+    add_compile_options(-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+  endif()
+  add_link_options(-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack)
+endif()
 if(SKY_WERROR)
   add_compile_options(-Werror)
 endif()

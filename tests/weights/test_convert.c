@@ -369,7 +369,7 @@ static const char *model_with(const char *name, const char *header, uint64_t dat
     bytes b = {0};
     mkdir(folder, 0777);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        (void)symlink(file_in(ORIGINAL, parts[i]), file_in(folder, parts[i]));
+        SKY_ASSERT(symlink(file_in(ORIGINAL, parts[i]), file_in(folder, parts[i])) == 0);
     }
     bytes_number(&b, strlen(header), 8);
     bytes_text(&b, header);
