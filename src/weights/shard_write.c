@@ -19,8 +19,9 @@ struct sky_shard_writer {
     sky_manifest_tensor *tensors; /* borrowed */
     int64_t count;
     uint64_t *written_bytes; /* of each tensor */
-    hid_t file;
-    int fd; /* the same file, for the tensors' bytes */
+    hid_t file;              /* HDF5's, in memory_fd */
+    int memory_fd;           /* HDF5's part of the file, with holes where the tensors are */
+    int fd;                  /* the file */
 };
 
 /* ---- HDF5 ---- */
@@ -218,6 +219,13 @@ static bool create_group(sky_shard_writer *w, hid_t properties, sky_component co
     return ok;
 }
 
+/* Whatever HDF5 writes from now on goes to another open file. */
+static bool move_to(int fd, hid_t file)
+{
+    int *descriptor = NULL;
+    return H5Fget_vfd_handle(file, H5P_DEFAULT, (void **)&descriptor) >= 0 && dup3(fd, *descriptor, O_CLOEXEC) >= 0;
+}
+
 static bool create_file(sky_shard_writer *w, sky_dtype codes)
 {
     bool ok = false;
@@ -228,7 +236,8 @@ static bool create_file(sky_shard_writer *w, sky_dtype codes)
         H5Pset_alignment(access, ALIGNMENT_BYTES, ALIGNMENT_BYTES) >= 0 &&
         H5Pset_meta_block_size(access, METADATA_BLOCK_BYTES) >= 0 && H5Pset_obj_track_times(creation, false) >= 0) {
         w->file = H5Fcreate(w->path, H5F_ACC_TRUNC, creation, access); /* the empty one that we have made */
-        ok = w->file >= 0 && put_text(w->file, "format", "skyreels-mpi weights", sizeof "skyreels-mpi weights") &&
+        ok = w->file >= 0 && move_to(w->memory_fd, w->file) &&
+             put_text(w->file, "format", "skyreels-mpi weights", sizeof "skyreels-mpi weights") &&
              put_number(w->file, "version", SKY_MANIFEST_VERSION) &&
              put_text(w->file, "precision", sky_codes_name(codes), strlen(sky_codes_name(codes)) + 1);
         for (int i = 0; i < SKY_COMPONENT_COUNT && ok; i++) {
@@ -260,9 +269,7 @@ static sky_status io_fail(const char *action)
 }
 
 /*
- * Takes the disk space of the first `bytes` now: a full disk is found before the work, and HDF5, which does not stand it
- * well (after a failed write it neither closes a file nor ends quietly), never meets one. File systems that cannot reserve
- * find out while writing.
+ * Takes the disk space now: a full disk is found before the work. File systems that cannot reserve find out while writing.
  */
 static sky_status reserve(const sky_shard_writer *w, uint64_t bytes)
 {
@@ -299,6 +306,11 @@ static sky_status reserve_all(const sky_shard_writer *w)
     return reserve(w, end + 2 * METADATA_BLOCK_BYTES);
 }
 
+/*
+ * HDF5 creates the file, but writes its part of it, some kilobytes, into memory, from where the bytes are copied. The library does not
+ * stand a failing write well (it neither closes a file nor ends quietly, and a handle whose close failed is dead), so it
+ * never meets a disk.
+ */
 static sky_status lay_out(sky_shard_writer *w, sky_dtype codes)
 {
     shard_quiet quiet;
@@ -308,6 +320,11 @@ static sky_status lay_out(sky_shard_writer *w, sky_dtype codes)
         return io_fail("cannot create the file");
     }
     SKY_TRY(reserve_roughly(w));
+    w->memory_fd = memfd_create("shard", MFD_CLOEXEC);
+    if (w->memory_fd < 0) {
+        return io_fail("a file in memory for HDF5's part");
+    }
+    (void)H5dont_atexit(); /* it would stumble at the program's end over a file that was given up */
     sky_shard_quiet_begin(&quiet);
     if (!create_file(w, codes)) {
         st = sky_shard_h5_fail(SKY_ERR_IO, "creating the file");
@@ -325,7 +342,7 @@ sky_status sky_shard_create(const char *path, sky_dtype codes, sky_manifest_tens
     if (w == NULL) {
         return sky_fail(SKY_ERR_NOMEM, "no memory for a shard");
     }
-    *w = (sky_shard_writer){.tensors = tensors, .count = count, .file = H5I_INVALID_HID, .fd = -1};
+    *w = (sky_shard_writer){.tensors = tensors, .count = count, .file = H5I_INVALID_HID, .memory_fd = -1, .fd = -1};
     w->path = strdup(path);
     w->written_bytes = calloc((size_t)count + 1, sizeof *w->written_bytes);
     if (w->path == NULL || w->written_bytes == NULL) {
@@ -343,24 +360,30 @@ done:
     return sky_fail_in(st, "%s", path);
 }
 
+static sky_status write_at(const sky_shard_writer *w, uint64_t offset, const void *src, size_t bytes)
+{
+    for (size_t done = 0; done < bytes;) {
+        const ssize_t put = pwrite(w->fd, (const unsigned char *)src + done, bytes - done, (off_t)(offset + done));
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
+        if (put <= 0) {
+            errno = put < 0 ? errno : EIO;
+            return io_fail("writing");
+        }
+        done += (size_t)put;
+    }
+    return SKY_OK;
+}
+
 sky_status sky_shard_write(sky_shard_writer *writer, int64_t index, const void *src, size_t bytes)
 {
     SKY_ASSERT(index >= 0 && index < writer->count);
     sky_manifest_tensor *t = &writer->tensors[index];
     uint64_t *written = &writer->written_bytes[index];
     SKY_ASSERT(bytes <= t->len_bytes - *written);
-    for (size_t done = 0; done < bytes;) {
-        const ssize_t put = pwrite(writer->fd, (const unsigned char *)src + done, bytes - done,
-                                   (off_t)(t->offset_bytes + *written + done));
-        if (put < 0 && errno == EINTR) {
-            continue;
-        }
-        if (put <= 0) {
-            errno = put < 0 ? errno : EIO;
-            return sky_fail_in(sky_fail_in(io_fail("writing"), "%.200s", t->name), "%s", writer->path);
-        }
-        done += (size_t)put;
-    }
+    const sky_status st = write_at(writer, t->offset_bytes + *written, src, bytes);
+    SKY_TRY(sky_fail_in(sky_fail_in(st, "%.200s", t->name), "%s", writer->path));
     t->crc32 = (uint32_t)crc32_z(t->crc32, src, bytes);
     *written += bytes;
     return SKY_OK;
@@ -406,19 +429,49 @@ static int by_offset(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static sky_status close_file(sky_shard_writer *w)
+static sky_status close_hdf5(sky_shard_writer *w)
 {
     shard_quiet quiet;
     sky_status st = SKY_OK;
     sky_shard_quiet_begin(&quiet);
-    /* Closing also cuts what was reserved too much. Where it fails the file is still open, for sky_shard_destroy(). */
-    if (put_checksums(w) && H5Fclose(w->file) >= 0) {
-        w->file = H5I_INVALID_HID;
-    } else {
+    /* Flushed first: where that fails the file is still open, for sky_shard_destroy(). A failed close leaves none. */
+    if (!put_checksums(w) || H5Fflush(w->file, H5F_SCOPE_LOCAL) < 0) {
         st = sky_shard_h5_fail(SKY_ERR_IO, "completing the file");
+    } else {
+        st = H5Fclose(w->file) >= 0 ? SKY_OK : sky_shard_h5_fail(SKY_ERR_IO, "closing the file");
+        w->file = H5I_INVALID_HID;
     }
     sky_shard_quiet_end(&quiet);
     return st;
+}
+
+static sky_status copy_metadata(const sky_shard_writer *w, uint64_t from, uint64_t to)
+{
+    sky_status st = SKY_OK;
+    unsigned char *piece = malloc(METADATA_BLOCK_BYTES);
+    if (piece == NULL) {
+        return sky_fail(SKY_ERR_NOMEM, "no memory for %d bytes", (int)METADATA_BLOCK_BYTES);
+    }
+    while (from < to && st == SKY_OK) {
+        const size_t bytes = to - from < METADATA_BLOCK_BYTES ? (size_t)(to - from) : METADATA_BLOCK_BYTES;
+        st = sky_file_read_at(w->memory_fd, "memory", from, piece, bytes);
+        st = st == SKY_OK ? write_at(w, from, piece, bytes) : st;
+        from += bytes;
+    }
+    free(piece);
+    return st;
+}
+
+/* What lies between the tensors, which are in order of offset, and cuts what was reserved too much. */
+static sky_status add_metadata(const sky_shard_writer *w, uint64_t len)
+{
+    uint64_t at = 0;
+    for (int64_t i = 0; i < w->count; i++) {
+        SKY_TRY(copy_metadata(w, at, w->tensors[i].offset_bytes));
+        at = w->tensors[i].offset_bytes + w->tensors[i].len_bytes;
+    }
+    SKY_TRY(copy_metadata(w, at, len));
+    return ftruncate(w->fd, (off_t)len) == 0 ? SKY_OK : io_fail("setting its length");
 }
 
 static sky_status finish(sky_shard_writer *w, sky_manifest_shard *shard)
@@ -426,13 +479,14 @@ static sky_status finish(sky_shard_writer *w, sky_manifest_shard *shard)
     for (int64_t i = 0; i < w->count; i++) {
         SKY_ASSERT(w->written_bytes[i] == w->tensors[i].len_bytes);
     }
-    SKY_TRY(close_file(w));
-    const off_t len = lseek(w->fd, 0, SEEK_END);
+    SKY_TRY(close_hdf5(w));
+    const off_t len = lseek(w->memory_fd, 0, SEEK_END);
     if (len < 0) {
         return io_fail("asking for its length");
     }
     shard->len_bytes = (uint64_t)len;
     qsort(w->tensors, (size_t)w->count, sizeof w->tensors[0], by_offset);
+    SKY_TRY(add_metadata(w, shard->len_bytes));
     SKY_TRY(sky_shard_metadata_crc32(w->fd, w->path, shard->len_bytes, w->tensors, w->count, &shard->metadata_crc32));
     return fsync(w->fd) == 0 ? SKY_OK : io_fail("bringing it to the disk");
 }
@@ -443,17 +497,16 @@ sky_status sky_shard_finish(sky_shard_writer *writer, sky_manifest_shard *shard)
 }
 
 /*
- * Closes a file that is given up. HDF5 must be able to write what it still holds, or it never lets go of the file (and
- * says so at the program's end); on a full disk it cannot. So its descriptor is made one of memory first.
+ * Closes a file that is given up. HDF5 must be able to write what it still holds, or it never lets go of the file; where
+ * even memory failed it is given a fresh one. Once: whether it succeeds or not, the handle is dead.
  */
 static void abandon_file(hid_t file)
 {
     shard_quiet quiet;
-    int *descriptor = NULL;
     sky_shard_quiet_begin(&quiet);
     int memory = memfd_create("shard", MFD_CLOEXEC);
-    if (memory >= 0 && H5Fget_vfd_handle(file, H5P_DEFAULT, (void **)&descriptor) >= 0) {
-        (void)dup3(memory, *descriptor, O_CLOEXEC);
+    if (memory >= 0) {
+        (void)move_to(memory, file);
     }
     sky_file_close(&memory);
     (void)H5Fclose(file);
@@ -469,6 +522,7 @@ void sky_shard_destroy(sky_shard_writer **writer)
     if (w->file >= 0) {
         abandon_file(w->file);
     }
+    sky_file_close(&w->memory_fd);
     sky_file_close(&w->fd);
     free(w->written_bytes);
     free(w->path);
