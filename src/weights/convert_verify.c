@@ -1,6 +1,8 @@
 /* Reading a converted folder back: the codes are the nearest to the published weights, everything else is equal. */
+#include "base/file.h"
 #include "weights/convert_impl.h"
 #include "weights/converted.h"
+#include "weights/shard.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -127,6 +129,26 @@ static int by_block_and_part(const void *a, const void *b)
     return x->block != y->block ? (x->block > y->block) - (x->block < y->block) : x->part - y->part;
 }
 
+/* That other readers of HDF5 find what the manifest says. */
+static sky_status verify_descriptions(const conversion *c, const char *folder)
+{
+    const sky_manifest *m = &c->manifest;
+    for (int i = 0; i < m->num_shards; i++) {
+        char *path = NULL;
+        int fd = -1;
+        uint64_t len = 0;
+        SKY_TRY(sky_path_join(folder, m->shards[i].name, &path));
+        sky_status st = sky_file_open(path, &fd, &len);
+        if (st == SKY_OK) {
+            st = sky_shard_check_description(fd, path, &m->shards[i], &m->tensors[m->shards[i].first]);
+        }
+        sky_file_close(&fd);
+        free(path);
+        SKY_TRY(st);
+    }
+    return SKY_OK;
+}
+
 sky_status sky_convert_verify(conversion *c, const char *folder, const char *manifest_name)
 {
     sky_checkpoint *converted = NULL;
@@ -134,7 +156,10 @@ sky_status sky_convert_verify(conversion *c, const char *folder, const char *man
     if (c->report->errors == NULL) {
         return sky_fail(SKY_ERR_NOMEM, "no memory for %" PRId64 " errors", c->plan.num_items);
     }
-    sky_status st = sky_checkpoint_open_converted(folder, manifest_name, &converted);
+    sky_status st = verify_descriptions(c, folder);
+    if (st == SKY_OK) {
+        st = sky_checkpoint_open_converted(folder, manifest_name, &converted);
+    }
     if (st == SKY_OK) {
         st = verify_items(c, converted);
         qsort(c->report->errors, (size_t)c->report->num_errors, sizeof c->report->errors[0], by_block_and_part);

