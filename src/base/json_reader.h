@@ -7,7 +7,8 @@
 #ifndef SKY_BASE_JSON_READER_H
 #define SKY_BASE_JSON_READER_H
 
-#include <jansson.h>
+#include "base/json.h"
+
 #include <stddef.h>
 
 enum { SKY_JSON_MAX_DEPTH = 64, SKY_JSON_MAX_NUMBER_BYTES = 512 };
