@@ -156,6 +156,19 @@ static bool has_codes(const sky_weights *weights, const sky_source_tensor *sourc
     return converted_to(weights) != NULL && is_code(source->dtype);
 }
 
+/* Types that mean weights by themselves; 8-bit codes of others (e4m3 with scales in some name or other) do not. */
+static sky_status check_type(const sky_weights *weights, const char *name, const sky_source_tensor *source)
+{
+    const sky_dtype type = source->dtype;
+    if (type == SKY_F32 || type == SKY_BF16 || type == SKY_F16 || type == SKY_F64 || has_codes(weights, source)) {
+        return SKY_OK;
+    }
+    return sky_fail(SKY_ERR_INPUT,
+                    "%s: want floating numbers of 16 or 32 bits, file has %s (take the checkpoint as published and let "
+                    "skyreels-convert quantise it) (%s)",
+                    name, sky_dtype_name(type), sky_checkpoint_file(weights->checkpoint, weights->component, source));
+}
+
 /* A converted folder has its linear layers' weights in one 8-bit format and in no other. */
 static sky_status check_format(const sky_weights *weights, const char *name, const sky_source_tensor *source,
                                sky_dtype wanted)
@@ -198,6 +211,7 @@ static sky_status find_source(const sky_weights *weights, const char *name, cons
                         shape_text(source->num_dims, source->shape, found, sizeof found),
                         sky_checkpoint_file(weights->checkpoint, weights->component, source));
     }
+    SKY_TRY(check_type(weights, name, source));
     SKY_TRY(check_format(weights, name, source, request->dtype));
     *out = source;
     return SKY_OK;

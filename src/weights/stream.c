@@ -328,10 +328,10 @@ static sky_status check_types(const sky_stream *s, int64_t range)
             return SKY_OK;
         }
         return in_place(
-            s, sky_fail(SKY_ERR_DTYPE, "want 8-bit codes of a converted folder, found %s", sky_dtype_name(t->dtype)));
+            s, sky_fail(SKY_ERR_INPUT, "want 8-bit codes of a converted folder, found %s", sky_dtype_name(t->dtype)));
     }
     if (!is_floating(t->dtype)) {
-        return in_place(s, sky_fail(SKY_ERR_DTYPE, "want floating numbers, found %s", sky_dtype_name(t->dtype)));
+        return in_place(s, sky_fail(SKY_ERR_INPUT, "want floating numbers, found %s", sky_dtype_name(t->dtype)));
     }
     if (!is_floating(s->dtype) || s->dtype == SKY_F64) {
         return in_place(
