@@ -6,6 +6,8 @@
 #include "base/file.h"
 #include "build_info.h"
 #include "flags.h"
+#include "model/check.h"
+#include "ops/ref/ref.h"
 
 #include <inttypes.h>
 #include <sched.h>
@@ -277,6 +279,13 @@ static void print_report(sky_convert_report *report, const char *output_path, do
            (double)read_bytes * 1e-9 / (seconds > 0.0 ? seconds : 1e-9));
 }
 
+static sky_status check_model(void *user, const sky_checkpoint *checkpoint, sky_dtype codes)
+{
+    (void)user;
+    return sky_model_check(sky_backend_ref(), checkpoint, &(sky_arithmetic){.compute = SKY_F32, .linear = codes},
+                           false);
+}
+
 static sky_status convert(const convert_options *o)
 {
     sky_status st = SKY_OK;
@@ -296,6 +305,7 @@ static sky_status convert(const convert_options *o)
         .num_shards = (int)o->num_shards,
         .num_threads = o->num_threads > 0 ? (int)o->num_threads : usable_cores(),
         .verify = o->verify,
+        .check = check_model,
     };
     st = sky_convert_folder(&settings, on_progress, &bar, &report);
     end_line(&bar);

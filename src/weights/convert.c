@@ -339,9 +339,27 @@ static sky_status set_original(conversion *c)
     return c->manifest.original != NULL ? SKY_OK : sky_fail(SKY_ERR_NOMEM, "no memory for a name");
 }
 
+/* What was written lacks nothing either, whatever was left out. */
+static sky_status check_result(const conversion *c, const char *folder)
+{
+    sky_checkpoint *converted = NULL;
+    if (c->settings->check == NULL) {
+        return SKY_OK;
+    }
+    sky_status st = sky_checkpoint_open_converted(folder, UNFINISHED_NAME, &converted);
+    if (st == SKY_OK) {
+        st = c->settings->check(c->settings->check_user, converted, c->settings->codes);
+    }
+    sky_checkpoint_destroy(&converted);
+    return sky_fail_in(st, "what was converted does not load");
+}
+
 static sky_status prepare(conversion *c)
 {
     SKY_TRY(check_source(c));
+    if (c->settings->check != NULL) {
+        SKY_TRY(c->settings->check(c->settings->check_user, c->checkpoint, SKY_F32));
+    }
     SKY_TRY(sky_fail_in(sky_convert_plan_make(c->checkpoint, c->settings, &c->plan, &c->manifest, c->report), "%s",
                         c->settings->model_path));
     SKY_TRY(set_original(c));
@@ -380,6 +398,7 @@ static sky_status fill_folder(conversion *c, const char *folder)
         SKY_TRY(write_shard(c, folder, &c->manifest.shards[i], &next));
     }
     SKY_TRY(sky_manifest_save(folder, UNFINISHED_NAME, &c->manifest));
+    SKY_TRY(check_result(c, folder));
     if (c->settings->verify) {
         c->done_bytes = 0;
         SKY_TRY(sky_convert_verify(c, folder, UNFINISHED_NAME));

@@ -21,6 +21,12 @@ typedef struct sky_convert_settings {
     int num_shards;          /* 0: as many as are needed for at most 2 GiB each */
     int num_threads;         /* at least 1 */
     bool verify;             /* read everything back and compare it before the folder gets its name */
+    /*
+     * Whether the networks find all that they need: asked of the model before anything is written, and of what was written
+     * before it gets its name. codes is SKY_F32 for the model. sky_model_check() knows; NULL: nobody is asked.
+     */
+    sky_status (*check)(void *user, const sky_checkpoint *checkpoint, sky_dtype codes);
+    void *check_user;
 } sky_convert_settings;
 
 typedef enum sky_convert_phase { SKY_CONVERT_WRITE, SKY_CONVERT_VERIFY } sky_convert_phase;
@@ -56,7 +62,8 @@ typedef struct sky_convert_report {
 /*
  * Converts. progress may be NULL. report is filled where it succeeds; release it in any case (it starts as {0}).
  * Errors: USAGE where the output is the model itself or not empty, the model is converted already, or has fewer tensors than
- * shards are asked for; INPUT and MISMATCH where the model is refused or is no such transformer; IO (disk full: found
+ * shards are asked for; INPUT and MISMATCH where the model is refused, or lacks what
+ * the networks need; IO (disk full: found
  * before the work where the file system tells); NOMEM. Where it fails nothing is left but what was there before.
  */
 sky_status sky_convert_folder(const sky_convert_settings *settings, sky_convert_progress progress, void *user,

@@ -177,6 +177,59 @@ TEST(a_tensor_of_the_wrong_shape)
     check_refused(model, EXIT_MISMATCH, "blocks.3.ffn.0.weight: want [768, 256]");
 }
 
+/* Types that no reader here takes for weights are refused as the file's, whichever network they are in. */
+TEST(a_tensor_of_a_type_that_is_not_read)
+{
+    static const char *const tensors[] = {"\"blocks.3.ffn.0.weight\"", "\"blocks.3.ffn.0.bias\"",
+                                          "\"patch_embedding.weight\""};
+    for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
+        char path[512];
+        char name[32];
+        snprintf(name, sizeof name, "wrong-type-%zu", i);
+        const char *model = copy_model(name, SHARD_1, path);
+        find_shard(model, tensors[i], path);
+        patch_header(path, tensors[i], "\"BF16\"", "\"I16\" ");
+        check_refused(model, EXIT_INPUT, "want floating numbers");
+    }
+}
+
+/* The converter knows what the engine needs: where a network would refuse the model it writes nothing. */
+TEST(what_would_not_load_is_not_converted)
+{
+    static const struct {
+        const char *file, *tensor, *from, *to, *message;
+    } rows[] = {
+        {"vae/diffusion_pytorch_model.safetensors", "decoder.conv_in.bias\"", "bias", "bixs", "decoder.conv1.bias"},
+        {"vae/diffusion_pytorch_model.safetensors", "decoder.conv_in.bias\"", "\"F32\"", "\"I32\"",
+         "want floating numbers"},
+        {"text_encoder/model.safetensors", "shared.weight\"", "weight", "weighx", "token_embedding"},
+        {"text_encoder/model.safetensors", "encoder.block.0.layer.0.SelfAttention.k.weight\"", "weight", "weighx",
+         "attn.k.weight"},
+        {"transformer/diffusion_pytorch_model.safetensors", "patch_embedding.bias\"", "bias", "bixs",
+         "patch_embedding.bias"},
+        {"transformer/diffusion_pytorch_model.safetensors", "blocks.0.norm2.bias\"", "bias", "bixs", "norm3.bias"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char path[512];
+        char output[512];
+        program_run run;
+        const char *model = test_temp_path("unloadable");
+        const char *folder = test_temp_path("nothing");
+        snprintf(path, sizeof path, "rm -rf '%s'", model);
+        CHECK(system(path) == 0 && program_copy_tree(SKY_TEST_MODELS "/diffusers-t2v", model));
+        snprintf(path, sizeof path, "%s/%s", model, rows[i].file);
+        mkdir(folder, 0777);
+        snprintf(output, sizeof output, "%s/converted", folder);
+        test_parameters("%s %s", rows[i].tensor, rows[i].to);
+        patch_header(path, rows[i].tensor, rows[i].from, rows[i].to);
+        const char *const argv[] = {SKY_TEST_CONVERT, "--model_path", model, "--output_path", output, NULL};
+        program_start(&run, argv);
+        EXPECT(run.exit_code == EXIT_INPUT && says(&run, rows[i].message));
+        EXPECT(program_count_entries(folder) == 0);
+        program_free(&run);
+    }
+}
+
 TEST(a_header_that_is_not_json)
 {
     char path[512];
