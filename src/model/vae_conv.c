@@ -20,15 +20,10 @@ sky_tensor sky_vae_extended_shape(const sky_strips *strips, const sky_tensor *x,
     return extended;
 }
 
-/* Frame t's own rows of a tensor with the neighbours' rows, [1, H, W, C]. */
-static sky_tensor own_rows(const sky_strips *strips, vae_sides sides, const sky_tensor *wide, int64_t t)
+/* [T, rows, W, C] -> [T, rows * W * C] */
+static sky_tensor as_lines(const sky_tensor *x)
 {
-    const vae_halo halo = sky_vae_halo_of(strips, sides);
-    const sky_tensor frame = sky_tensor_rows(wide, t, 1);
-    const sky_tensor rows = sky_tensor_reshape(&frame, 3, &frame.shape[1]);
-    const int64_t num_own = rows.shape[0] - halo.above - halo.below;
-    const sky_tensor own = sky_tensor_rows(&rows, halo.above, num_own);
-    return sky_tensor_reshape(&own, 4, (int64_t[]){1, num_own, rows.shape[1], rows.shape[2]});
+    return sky_tensor_reshape(x, 2, (int64_t[]){x->shape[0], x->shape[1] * x->shape[2] * x->shape[3]});
 }
 
 /* The neighbours' rows into a tensor whose own rows are there. */
@@ -41,11 +36,12 @@ static sky_status fill_halo(sky_ctx *ctx, const sky_strips *strips, vae_sides si
 static sky_status copy_and_fill(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *x, vae_sides sides,
                                 const sky_tensor *wide)
 {
-    for (int64_t t = 0; t < x->shape[0]; t++) {
-        const sky_tensor to = own_rows(strips, sides, wide, t);
-        const sky_tensor from = sky_tensor_rows(x, t, 1);
-        SKY_TRY(sky_ctx_copy(ctx, &to, &from));
-    }
+    const sky_tensor from = as_lines(x);
+    SKY_TRY(sky_copy_columns(
+        ctx, &(sky_copy_columns_args){.y = as_lines(wide),
+                                      .x = from,
+                                      .y_first = sky_vae_halo_of(strips, sides).above * x->shape[2] * x->shape[3],
+                                      .num_columns = from.shape[1]}));
     return fill_halo(ctx, strips, sides, wide);
 }
 
@@ -64,16 +60,11 @@ sky_status sky_vae_extend(sky_ctx *ctx, const sky_strips *strips, const sky_tens
 static sky_status norm_silu(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *gamma, const sky_tensor *x,
                             const sky_tensor *y)
 {
-    sky_channel_norm_args args = {.y = *y, .x = *x, .gamma = *gamma, .silu = true};
-    if (sky_tensor_same_shape(x, y)) {
-        SKY_TRY(sky_channel_norm(ctx, &args));
-    } else {
-        for (int64_t t = 0; t < x->shape[0]; t++) { /* own rows of two frames do not touch */
-            args.y = own_rows(strips, VAE_BOTH_SIDES, y, t);
-            args.x = sky_tensor_rows(x, t, 1);
-            SKY_TRY(sky_channel_norm(ctx, &args));
-        }
-    }
+    SKY_TRY(sky_channel_norm(ctx, &(sky_channel_norm_args){.y = *y,
+                                                           .x = *x,
+                                                           .gamma = *gamma,
+                                                           .y_first_row = sky_vae_halo_of(strips, VAE_BOTH_SIDES).above,
+                                                           .silu = true}));
     return fill_halo(ctx, strips, VAE_BOTH_SIDES, y);
 }
 

@@ -135,6 +135,59 @@ TEST(channel_norm_keeps_the_length)
     check_norms(CHANNEL_SILU, true);
 }
 
+/* Rows of x among those of a higher y: the bytes that a y of x's height gets, and the other rows as they were. */
+static void check_higher(const test_backend *which, sky_dtype dtype, const int64_t shape[4], int64_t y_rows,
+                         int64_t y_first_row)
+{
+    rig r;
+    CHECK(rig_open(&r, which, 0, RIG_ARENA_BYTES));
+    const sky_tensor x = rig_input(&r, dtype, 1, 4, shape);
+    const sky_tensor gamma = RIG_INPUT(&r, SKY_F32, 2, shape[3]);
+    const sky_tensor dense = rig_output(&r, dtype, 4, shape);
+    const sky_tensor y = RIG_OUTPUT(&r, dtype, shape[0], y_rows, shape[2], shape[3]);
+    sky_channel_norm_args args = {.y = dense, .x = x, .gamma = gamma, .silu = true};
+    EXPECT(sky_channel_norm(&r.ctx, &args) == SKY_OK);
+    args.y = y;
+    args.y_first_row = y_first_row;
+    EXPECT(sky_channel_norm(&r.ctx, &args) == SKY_OK);
+    rig_check(&r);
+    unsigned char *want = rig_read_bytes(&r, &dense);
+    unsigned char *got = rig_read_bytes(&r, &y);
+    const int64_t row_bytes = shape[2] * shape[3] * (int64_t)sky_dtype_bytes(dtype);
+    for (int64_t i = 0; i < shape[0] * y_rows * row_bytes && !test_failed(); i++) {
+        const int64_t frame = i / (y_rows * row_bytes);
+        const int64_t row = i / row_bytes % y_rows - y_first_row;
+        const bool written = row >= 0 && row < shape[1];
+        const int at = written ? want[(frame * shape[1] + row) * row_bytes + i % row_bytes] : 0xff;
+        if (got[i] != at) {
+            test_fail(__FILE__, __LINE__, "%s: byte %lld is %d, want %d", which->name, (long long)i, got[i], at);
+        }
+    }
+    free(want);
+    free(got);
+    rig_close(&r);
+}
+
+TEST(channel_norm_writes_rows_of_a_higher_tensor)
+{
+    static const int64_t cases[][6] = {
+        /* T, H, W, C, rows of y, the first */
+        {1, 1, 1, 1, 2, 1},    {2, 3, 5, 7, 5, 1}, {3, 4, 3, 16, 5, 0}, {4, 2, 7, 33, 3, 1}, {2, 9, 40, 5, 11, 1},
+        {2, 1, 3, 2049, 3, 2}, {3, 2, 2, 3, 2, 0}, {0, 2, 2, 3, 4, 1},  {2, 0, 2, 3, 2, 1},  {2, 70, 31, 48, 72, 1},
+    };
+    for (int b = 0; b < test_num_backends(); b++) {
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            for (int type = 0; type < 2 && !test_failed(); type++) {
+                const int64_t *c = cases[i];
+                const sky_dtype dtype = type == 0 ? SKY_F32 : SKY_BF16;
+                test_parameters("x=[%d, %d, %d, %d] rows=%d first=%d %s", (int)c[0], (int)c[1], (int)c[2], (int)c[3],
+                                (int)c[4], (int)c[5], sky_dtype_name(dtype));
+                check_higher(test_backend_at(b), dtype, c, c[4], c[5]);
+            }
+        }
+    }
+}
+
 /* Whether a change of 1e-5 in x, more than any backend is off, moves it to another bf16 value. */
 static bool near_a_tie(double x)
 {
@@ -283,6 +336,20 @@ TEST(norms_refuse)
     REFUSES(channel_norm, SKY_ERR_DTYPE, .y = y, .x = x, .gamma = bf16_weight);
     REFUSES(channel_norm, SKY_ERR_DTYPE, .y = y, .x = bf16_in_x, .gamma = weight);
     REFUSES(channel_norm, SKY_ERR_INTERNAL, .y = one_off, .x = x, .gamma = weight);
+    REFUSES(channel_norm, SKY_ERR_SHAPE, .y = y, .x = x, .gamma = weight, .y_first_row = 1);
+    const sky_tensor frames = SKY_TENSOR(memory[1], SKY_F32, 2, 1, 1, 6);
+#define HIGHER_REFUSES(want, out, first, ...)                                                                     \
+    REFUSES(channel_norm, want, .y = SKY_TENSOR(memory[out], SKY_F32, __VA_ARGS__), .x = frames, .gamma = weight, \
+            .y_first_row = first)
+    HIGHER_REFUSES(SKY_OK, 0, 2, 2, 3, 1, 6);
+    HIGHER_REFUSES(SKY_ERR_SHAPE, 0, 3, 2, 3, 1, 6);
+    HIGHER_REFUSES(SKY_ERR_SHAPE, 0, -1, 2, 3, 1, 6);
+    HIGHER_REFUSES(SKY_ERR_SHAPE, 0, 0, 2, 0, 1, 6);
+    HIGHER_REFUSES(SKY_ERR_SHAPE, 0, INT64_MAX, 2, 3, 1, 6);
+    HIGHER_REFUSES(SKY_ERR_SHAPE, 0, 0, 1, 3, 1, 6);
+    HIGHER_REFUSES(SKY_ERR_SHAPE, 0, 0, 2, 3, 2, 6);
+    HIGHER_REFUSES(SKY_ERR_SHAPE, 0, 0, 2, 3, 1, 5);
+    HIGHER_REFUSES(SKY_ERR_INTERNAL, 1, 0, 2, 3, 1, 6);
 
     const sky_tensor groups = SKY_TENSOR(memory[2], SKY_F32, 2, 6);
     const sky_tensor fewer_groups = SKY_TENSOR(memory[2], SKY_F32, 1, 6);

@@ -22,6 +22,7 @@ struct norm_job {
     const sky_tensor *y_scale;     /* where y is codes */
     int64_t rows, cols;
     int64_t rows_per_job, rows_per_group;
+    int64_t frame_rows, y_frame_rows, y_first; /* y may have more rows in a frame than x: channel_norm */
     norm_rows body;
 };
 
@@ -42,10 +43,11 @@ static bool is_codes(const sky_tensor *y)
     return y->dtype != SKY_F32 && y->dtype != SKY_BF16;
 }
 
-static void write_rows(const norm_job *job, int64_t first, int64_t count, const float *y)
+/* y are x's rows [first, first + count), which begin at element `to` of the output; those of codes are x's own. */
+static void write_rows(const norm_job *job, int64_t first, int64_t count, int64_t to, const float *y)
 {
     if (!is_codes(&job->y)) {
-        sky_write_end(&job->y, first * job->cols, count * job->cols, y);
+        sky_write_end(&job->y, to, count * job->cols, y);
         return;
     }
     for (int64_t i = 0; i < count; i++) {
@@ -58,12 +60,15 @@ static void run_rows(void *arg, int64_t index, int thread)
     const norm_job *job = arg;
     float *buf = sky_cpu_work(job->device, thread);
     const int64_t end = sky_min_i64((index + 1) * job->rows_per_job, job->rows);
-    for (int64_t first = index * job->rows_per_job; first < end; first += job->rows_per_group) {
-        const int64_t count = sky_min_i64(job->rows_per_group, end - first);
+    int64_t count;
+    for (int64_t first = index * job->rows_per_job; first < end; first += count) {
+        const int64_t in_frame = first % job->frame_rows;
+        count = sky_min_i64(sky_min_i64(job->rows_per_group, end - first), job->frame_rows - in_frame);
+        const int64_t to = (first / job->frame_rows * job->y_frame_rows + job->y_first + in_frame) * job->cols;
         const float *x = read_rows(job, first, count, buf);
-        float *y = sky_write_to(&job->y, first * job->cols, buf);
+        float *y = sky_write_to(&job->y, to, buf);
         job->body(job, first, count, x, y);
-        write_rows(job, first, count, y);
+        write_rows(job, first, count, to, y);
     }
 }
 
@@ -92,33 +97,50 @@ PLAN(rms_norm)
 PLAN(rope)
 #undef PLAN
 
-/* x may be a linear layer's output, y a linear layer's input. */
-static sky_status run_between(sky_ctx *ctx, const void *args, const sky_tensor *x, const sky_linear_sums *x_sums,
-                              const sky_tensor *y, const sky_tensor *y_scale, norm_rows body)
+static norm_job job_of(sky_ctx *ctx, const void *args, const sky_tensor *x, const sky_tensor *y, norm_rows body)
 {
-    const sky_cpu_device *device = sky_cpu_device_of(ctx);
-    const int64_t cols = x->shape[x->num_dims - 1];
-    if (sky_tensor_len(x) == 0) {
-        return SKY_OK;
-    }
-    norm_job job = {.args = args,
-                    .device = device,
-                    .x = *x,
-                    .y = *y,
-                    .x_sums = x_sums,
-                    .y_scale = y_scale,
-                    .cols = cols,
-                    .body = body};
-    job.rows = sky_tensor_len(x) / cols;
-    job.rows_per_job = sky_max_i64(1, SKY_CHUNK_LEN / cols);
-    job.rows_per_group = sky_max_i64(1, SKY_BLOCK_LEN / cols);
-    sky_threads_for(device->threads, sky_div_up(job.rows, job.rows_per_job), run_rows, &job);
+    norm_job job = {.args = args, .device = sky_cpu_device_of(ctx), .x = *x, .y = *y, .body = body};
+    job.cols = x->shape[x->num_dims - 1];
+    job.rows = sky_tensor_len(x) / sky_max_i64(job.cols, 1);
+    job.rows_per_job = sky_max_i64(1, SKY_CHUNK_LEN / sky_max_i64(job.cols, 1));
+    job.rows_per_group = sky_max_i64(1, SKY_BLOCK_LEN / sky_max_i64(job.cols, 1));
+    job.frame_rows = job.y_frame_rows = job.rows;
+    return job;
+}
+
+static sky_status run_job(norm_job *job)
+{
+    sky_threads_for(job->device->threads, sky_div_up(job->rows, job->rows_per_job), run_rows, job);
     return SKY_OK;
 }
 
 static sky_status run(sky_ctx *ctx, const void *args, const sky_tensor *x, const sky_tensor *y, norm_rows body)
 {
-    return run_between(ctx, args, x, NULL, y, NULL, body);
+    norm_job job = job_of(ctx, args, x, y, body);
+    return run_job(&job);
+}
+
+/* x may be a linear layer's output, y a linear layer's input. */
+static sky_status run_between(sky_ctx *ctx, const void *args, const sky_tensor *x, const sky_linear_sums *x_sums,
+                              const sky_tensor *y, const sky_tensor *y_scale, norm_rows body)
+{
+    norm_job job = job_of(ctx, args, x, y, body);
+    job.x_sums = x_sums;
+    job.y_scale = y_scale;
+    return run_job(&job);
+}
+
+/* y may have more rows than x in each frame of [T, H, W, C], of which x's begin at y_first_row. */
+static sky_status run_frames(sky_ctx *ctx, const void *args, const sky_tensor *x, const sky_tensor *y,
+                             int64_t y_first_row, norm_rows body)
+{
+    norm_job job = job_of(ctx, args, x, y, body);
+    if (!sky_tensor_same_shape(x, y)) {
+        job.frame_rows = x->shape[1] * x->shape[2];
+        job.y_frame_rows = y->shape[1] * y->shape[2];
+        job.y_first = y_first_row * y->shape[2];
+    }
+    return run_job(&job);
 }
 
 /* The loop over a group's rows around NAME_row(). */
@@ -220,7 +242,7 @@ static void channel_norm_rows(const norm_job *job, int64_t first, int64_t count,
 sky_status SKY_CPU(channel_norm)(sky_ctx *ctx, const sky_channel_norm_args *args, void *scratch)
 {
     (void)scratch;
-    return run(ctx, args, &args->x, &args->y, channel_norm_rows);
+    return run_frames(ctx, args, &args->x, &args->y, args->y_first_row, channel_norm_rows);
 }
 
 static void rope_row(const norm_job *job, int64_t row, const float *x, float *y)

@@ -142,12 +142,17 @@ sky_status sky_ref_channel_norm(sky_ctx *ctx, const sky_channel_norm_args *args,
     (void)scratch;
     const int64_t channels = args->x.shape[args->x.num_dims - 1];
     const int64_t rows = sky_tensor_len(&args->x) / channels;
+    const bool higher = args->x.num_dims == 4;
+    const int64_t width = higher ? args->x.shape[2] : 1;
+    const int64_t frame = higher ? args->x.shape[1] * width : rows; /* rows of a frame */
+    const int64_t y_frame = higher ? args->y.shape[1] * width : rows;
     for (int64_t r = 0; r < rows; r++) {
+        const int64_t to = r / frame * y_frame + args->y_first_row * width + r % frame;
         const double norm = fmax(sqrt(sum_of_squares(&args->x, r * channels, channels)), 1e-12);
         for (int64_t c = 0; c < channels; c++) {
             const double x = (double)ref_load(&args->x, r * channels + c);
             const double z = x / norm * sqrt((double)channels) * (double)ref_load(&args->gamma, c);
-            ref_store(&args->y, r * channels + c, (float)(args->silu ? ref_silu(z) : z));
+            ref_store(&args->y, to * channels + c, (float)(args->silu ? ref_silu(z) : z));
         }
     }
     return SKY_OK;
