@@ -18,34 +18,28 @@ sky_status sky_vae_constants(sky_ctx *ctx, const float values[SKY_VAE_LATENT_CHA
     return sky_ctx_upload(ctx, out, values);
 }
 
-/* Frames [first, first + count) of plane c of a channels-first array. */
-static sky_tensor plane(const sky_tensor *t, int64_t c, int64_t first, int64_t count)
+/* Channels first, [C, T, H, W] -> [C, T * H * W]: frames are a range of columns. */
+static sky_tensor as_planes(const sky_tensor *t)
 {
-    const sky_tensor channel = sky_tensor_rows(t, c, 1);
-    const sky_tensor frames = sky_tensor_reshape(&channel, 3, &channel.shape[1]);
-    return sky_tensor_rows(&frames, first, count);
+    return sky_tensor_reshape(t, 2, (int64_t[]){t->shape[0], t->shape[1] * t->shape[2] * t->shape[3]});
 }
 
 sky_status sky_vae_frames_out_of(sky_ctx *ctx, const sky_tensor *from, int64_t first, const sky_tensor *to)
 {
-    const int64_t count = to->shape[1];
-    for (int64_t c = 0; c < from->shape[0]; c++) {
-        const sky_tensor source = plane(from, c, first, count);
-        const sky_tensor target = plane(to, c, 0, count);
-        SKY_TRY(sky_ctx_copy(ctx, &target, &source));
-    }
-    return SKY_OK;
+    const sky_tensor y = as_planes(to);
+    return sky_copy_columns(ctx, &(sky_copy_columns_args){.y = y,
+                                                          .x = as_planes(from),
+                                                          .x_first = first * from->shape[2] * from->shape[3],
+                                                          .num_columns = y.shape[1]});
 }
 
 sky_status sky_vae_frames_into(sky_ctx *ctx, const sky_tensor *to, int64_t first, const sky_tensor *from)
 {
-    const int64_t count = from->shape[1];
-    for (int64_t c = 0; c < to->shape[0]; c++) {
-        const sky_tensor source = plane(from, c, 0, count);
-        const sky_tensor target = plane(to, c, first, count);
-        SKY_TRY(sky_ctx_copy(ctx, &target, &source));
-    }
-    return SKY_OK;
+    const sky_tensor x = as_planes(from);
+    return sky_copy_columns(ctx, &(sky_copy_columns_args){.y = as_planes(to),
+                                                          .x = x,
+                                                          .y_first = first * to->shape[2] * to->shape[3],
+                                                          .num_columns = x.shape[1]});
 }
 
 /* x's shape with the channels that conv makes of it. */

@@ -55,8 +55,8 @@ extern const float sky_vae_latent_std[SKY_VAE_LATENT_CHANNELS];
 sky_status sky_vae_constants(sky_ctx *ctx, const float values[SKY_VAE_LATENT_CHANNELS], sky_tensor *out);
 
 /*
- * Planes of an array that lies channels first: copies frames [first, first + count) of from [C, T, H, W] into to
- * [C, count, H, W], and back.
+ * Frames of an array that lies channels first, all channels in one call: copies frames [first, first + count) of from
+ * [C, T, H, W] into to [C, count, H, W], and back.
  */
 sky_status sky_vae_frames_out_of(sky_ctx *ctx, const sky_tensor *from, int64_t first, const sky_tensor *to);
 sky_status sky_vae_frames_into(sky_ctx *ctx, const sky_tensor *to, int64_t first, const sky_tensor *from);
