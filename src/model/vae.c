@@ -45,12 +45,11 @@ static sky_status load_gamma(const loader *load, const char *place, const char *
     return SKY_OK;
 }
 
-/* Autocast rounds all that a convolution takes, the bias too. */
+/* Autocast rounds all that a convolution takes, the bias too: it is kept in the compute type. */
 static sky_status load_bias(const loader *load, const char *place, int64_t outputs, sky_tensor *out)
 {
     const tensor_name name = name_of("%s.bias", place);
-    const sky_weight_request request = {
-        .dtype = SKY_F32, .round_bf16 = load->compute == SKY_BF16, .num_dims = 1, .shape = {outputs}};
+    const sky_weight_request request = {.dtype = load->compute, .num_dims = 1, .shape = {outputs}};
     return sky_weights_get(load->weights, name.text, &request, out);
 }
 

@@ -14,7 +14,7 @@
 /* A linear layer. Its rows depend on their place within 128 (ops/linear.h), so it is for whole frames, by themselves. */
 typedef struct vae_linear {
     sky_tensor weight; /* [O, C], compute type */
-    sky_tensor bias;   /* [O] f32 */
+    sky_tensor bias;   /* [O], compute type */
 } vae_linear;
 
 /* x (or its shortcut) + conv2(silu(norm2(conv1(silu(norm1(x)))))) */

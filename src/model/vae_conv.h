@@ -21,7 +21,7 @@
 
 typedef struct vae_conv {
     sky_tensor weight; /* [O, kT, kH, kW, C], compute type */
-    sky_tensor bias;   /* [O] f32 */
+    sky_tensor bias;   /* [O], compute type */
 } vae_conv;
 
 /* With stride 2 a row needs those below only. */

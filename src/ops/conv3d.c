@@ -62,9 +62,10 @@ sky_status sky_conv3d(sky_ctx *ctx, const sky_conv3d_args *args)
     SKY_TRY(sky_check_tensor(ctx, op, y, 4, SKY_F32_OR_BF16));
     SKY_TRY(sky_check_tensor(ctx, op, x, 4, SKY_F32_OR_BF16));
     SKY_TRY(sky_check_tensor(ctx, op, weight, 5, SKY_F32_OR_BF16));
-    SKY_TRY(sky_check_vector(ctx, op, bias, args->weight.shape[0]));
+    SKY_TRY(sky_check_bias(ctx, op, bias, args->weight.shape[0]));
     SKY_TRY(sky_check_same_dtype(op, y, x));
     SKY_TRY(sky_check_same_dtype(op, y, weight));
+    SKY_TRY(sky_check_same_dtype(op, y, bias));
     SKY_TRY(check_shapes(args));
     SKY_TRY(sky_check_disjoint(ctx, op, y, x));
     SKY_TRY(sky_check_disjoint(ctx, op, y, weight));

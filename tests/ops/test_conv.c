@@ -40,7 +40,7 @@ static sky_status run_conv(rig *r, const void *params, sky_tensor *out)
         .y = rig_output(r, p->dtype, 4, shape),
         .x = RIG_INPUT(r, p->dtype, 1, p->frames, p->height, p->width, p->channels),
         .weight = RIG_INPUT(r, p->dtype, 3, p->outputs, p->kt, p->kh, p->kw, p->channels),
-        .bias = RIG_INPUT(r, SKY_F32, 4, p->outputs),
+        .bias = RIG_INPUT(r, p->dtype, 4, p->outputs),
         .stride_t = p->stride_t,
         .stride_hw = p->stride_hw,
         .pad_top = p->top,
@@ -71,7 +71,7 @@ static void expect_conv(const void *params, double *want)
         for (int64_t i = 0; i < shape[1]; i++) {
             for (int64_t j = 0; j < shape[2]; j++) {
                 for (int64_t o = 0; o < shape[3]; o++) {
-                    double sum = op_value(SKY_F32, 4, o);
+                    double sum = op_value(p->dtype, 4, o);
                     for (int64_t tap = 0; tap < num_taps; tap++) {
                         const int64_t c = tap % p->channels;
                         const int64_t kw = tap / p->channels % p->kw;
@@ -180,7 +180,7 @@ static unsigned char *conv_piece(const test_backend *which, sky_dtype dtype, con
         .y = RIG_OUTPUT(&r, dtype, num_out, last - first, WIDTH, outputs),
         .x = RIG_VALUES(&r, dtype, piece, num_in, rows, WIDTH, channels),
         .weight = RIG_INPUT(&r, dtype, 3, outputs, FRAMES_SEEN, 3, 3, channels),
-        .bias = RIG_INPUT(&r, SKY_F32, 4, outputs),
+        .bias = RIG_INPUT(&r, dtype, 4, outputs),
         .stride_t = 1,
         .stride_hw = 1,
         .pad_top = first == 0,
@@ -242,7 +242,7 @@ static void check_nan(const test_backend *which, sky_dtype dtype, int64_t output
             .y = RIG_OUTPUT(&r, dtype, T - 2, H, W, outputs),
             .x = RIG_VALUES(&r, dtype, x, T, H, W, C),
             .weight = RIG_INPUT(&r, dtype, 3, outputs, 3, 3, 3, C),
-            .bias = RIG_INPUT(&r, SKY_F32, 4, outputs),
+            .bias = RIG_INPUT(&r, dtype, 4, outputs),
             .stride_t = 1,
             .stride_hw = 1,
             .pad_top = 1,

@@ -28,6 +28,7 @@ typedef struct conv_job {
     const sky_conv3d_args *args;
     const sky_cpu_device *device;
     float *packed;
+    const float *bias;
     int64_t rows, cols;        /* H, W */
     int64_t channels, outputs; /* C, O */
     int64_t kernel_t, kernel_h, kernel_w;
@@ -117,7 +118,7 @@ static void fold_strip(const conv_job *job, int64_t count, float *sums)
 static void put_strip(const conv_job *job, int64_t at, int64_t count, float *sums)
 {
     const sky_tensor *y = &job->args->y;
-    const float *bias = job->args->bias.data;
+    const float *bias = job->bias;
     const int64_t outputs = job->outputs;
     for (int64_t i = 0; i < count; i++) {
         const float *from = sums + i * job->padded_cols;
@@ -229,6 +230,12 @@ static void flatten(conv_job *job)
     job->out_rows = 1;
 }
 
+/* In f32: behind the packed weight where it was bf16. */
+static const float *bias_of(const sky_conv3d_args *args, float *scratch)
+{
+    return sky_read(&args->bias, 0, args->bias.shape[0], scratch + sky_cpu_conv3d_packed_len(args));
+}
+
 sky_status SKY_CPU(conv3d)(sky_ctx *ctx, const sky_conv3d_args *args, void *scratch)
 {
     const sky_cpu_device *device = sky_cpu_device_of(ctx);
@@ -237,6 +244,7 @@ sky_status SKY_CPU(conv3d)(sky_ctx *ctx, const sky_conv3d_args *args, void *scra
         .args = args,
         .device = device,
         .packed = scratch,
+        .bias = bias_of(args, scratch),
         .rows = args->x.shape[1],
         .cols = args->x.shape[2],
         .channels = w[4],

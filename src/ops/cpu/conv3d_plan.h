@@ -9,13 +9,19 @@
 /* Output channels are padded to whole vectors: the longest of any instruction set, so that plans fit every machine. */
 enum { SKY_CPU_CONV3D_PAD = 16 };
 
-/* The weight, packed and in f32. */
+/* Floats of the weight, packed; behind it the bias in f32, where it is bf16. */
+static inline int64_t sky_cpu_conv3d_packed_len(const sky_conv3d_args *args)
+{
+    const int64_t *w = args->weight.shape;
+    const int64_t padded = (w[0] + SKY_CPU_CONV3D_PAD - 1) / SKY_CPU_CONV3D_PAD * SKY_CPU_CONV3D_PAD;
+    return w[1] * w[2] * w[3] * w[4] * padded;
+}
+
 static inline sky_status sky_cpu_conv3d_plan(sky_ctx *ctx, const sky_conv3d_args *args, size_t *scratch_bytes)
 {
     (void)ctx;
-    const int64_t *w = args->weight.shape;
-    const int64_t padded = (w[0] + SKY_CPU_CONV3D_PAD - 1) / SKY_CPU_CONV3D_PAD * SKY_CPU_CONV3D_PAD;
-    *scratch_bytes = (size_t)(w[1] * w[2] * w[3] * w[4] * padded) * sizeof(float);
+    const int64_t bias_len = args->bias.dtype == SKY_F32 ? 0 : args->bias.shape[0];
+    *scratch_bytes = (size_t)(sky_cpu_conv3d_packed_len(args) + bias_len) * sizeof(float);
     return SKY_OK;
 }
 
