@@ -267,7 +267,7 @@ static void encode_texts(study *s)
     sky_weights *weights = NULL;
     sky_text_encoder *encoder = NULL;
     check(sky_tokenizer_open(sky_checkpoint_tokenizer_path(s->checkpoint), &tokenizer));
-    check(sky_weights_create(&ctx, s->checkpoint, SKY_TEXT_ENCODER, NULL, NULL, &weights));
+    check(sky_weights_create(&ctx, s->checkpoint, SKY_TEXT_ENCODER, NULL, &weights));
     check(sky_text_encoder_create(&ctx, weights, SKY_F32, false, &encoder));
     s->text_dim = sky_text_encoder_dim(encoder);
     for (int i = 0; i < s->num_prompts; i++) {
@@ -349,7 +349,7 @@ static void run_forwards(study *s, const variant *v, result *r)
     sky_ctx ctx = context(s);
     sky_weights *weights = NULL;
     sky_transformer *model = NULL;
-    check(sky_weights_create(&ctx, s->checkpoint, SKY_TRANSFORMER, NULL, NULL, &weights));
+    check(sky_weights_create(&ctx, s->checkpoint, SKY_TRANSFORMER, NULL, &weights));
     check(sky_transformer_create(weights, &v->arithmetic, &model));
     for (int i = 0; i < s->num_prompts; i++) {
         const double error = forwards_of(s, v, &ctx, model, &s->samples[i], r == NULL);
@@ -571,7 +571,7 @@ static void open_study(study *s, int num_threads)
     sky_arena_init(&s->arena, s->block, ARENA_BYTES);
 
     sky_ctx ctx = {.backend = sky_backend_cpu(), .device = s->device, .arena = &s->arena};
-    check(sky_weights_create(&ctx, s->checkpoint, SKY_TRANSFORMER, NULL, NULL, &weights));
+    check(sky_weights_create(&ctx, s->checkpoint, SKY_TRANSFORMER, NULL, &weights));
     check(sky_transformer_infer(weights, &dims));
     sky_weights_destroy(&weights);
     s->num_latents = dims.in_dim * s->shape.latent_frames * s->shape.latent_rows * s->shape.latent_cols;

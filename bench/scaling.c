@@ -50,9 +50,9 @@ static sky_status read_model(bench *b)
     int64_t shape[SKY_MAX_DIMS] = {0};
     sky_ctx ctx = {.backend = b->backend, .device = b->device};
     SKY_TRY_GOTO(sky_checkpoint_open(b->options.model_path, &checkpoint));
-    SKY_TRY_GOTO(sky_weights_create(&ctx, checkpoint, SKY_TRANSFORMER, NULL, NULL, &weights));
+    SKY_TRY_GOTO(sky_weights_create(&ctx, checkpoint, SKY_TRANSFORMER, NULL, &weights));
     SKY_TRY_GOTO(sky_transformer_infer(weights, &b->dims));
-    SKY_TRY_GOTO(sky_weights_create(&ctx, checkpoint, SKY_VAE, NULL, NULL, &vae));
+    SKY_TRY_GOTO(sky_weights_create(&ctx, checkpoint, SKY_VAE, NULL, &vae));
     if (!sky_weights_shape(vae, "decoder.conv1.weight", &num_dims, shape) || num_dims < 1) {
         st = sky_fail(SKY_ERR_MISMATCH, "%s: the VAE has no decoder.conv1.weight", b->options.model_path);
         goto done;

@@ -291,6 +291,7 @@ static sky_status run(program *p)
     st = sky_engine_create(&(sky_engine_config){.backend = p->backend,
                                                 .device = p->device,
                                                 .group = p->group,
+                                                .num_threads = p->num_threads,
                                                 .layout = p->options.layout,
                                                 .log = &log,
                                                 .progress = &progress,

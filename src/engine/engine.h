@@ -56,6 +56,7 @@ typedef struct sky_engine_config {
     const sky_backend *backend; /* with its device, as everything here: borrowed, outlives the engine */
     void *device;
     sky_group *group;
+    int num_threads;                     /* of the host, for reading weights; 0: one */
     sky_rank_layout_request layout;      /* zeros: as is best */
     const sky_log *log;                  /* may be NULL */
     const sky_progress *progress;        /* may be NULL */

@@ -30,35 +30,18 @@ static const stage stages[SKY_PLAN_STAGE_COUNT] = {
     [SKY_PLAN_DECODE] = {SKY_VAE, sky_render_create_vae, sky_render_peak_decode},
 };
 
-/* The model with weights that have no memory: a context that plans makes a store that plans. */
-static sky_status create_planned(render *r, const stage *s, sky_weights **weights)
-{
-    sky_ctx *ctx = &r->engine->ctx;
-    sky_arena planning;
-    sky_arena_init_planning(&planning);
-    ctx->arena = &planning;
-    sky_status st = sky_weights_create(ctx, r->checkpoint, s->component, NULL, NULL, weights);
-    if (st == SKY_OK) {
-        st = s->create(r, *weights);
-    }
-    ctx->arena = NULL;
-    return st;
-}
-
 static sky_status plan_stage(render *r, const stage *s, sky_plan_memory *memory, sky_traffic *traffic)
 {
     sky_status st = SKY_OK;
     sky_weights *weights = NULL;
     size_t arena_bytes = 0;
-    SKY_TRY_GOTO(create_planned(r, s, &weights));
+    SKY_TRY_GOTO(sky_render_plan_weights(r, s->component, s->create, &weights));
     SKY_TRY_GOTO(s->peak(r, &arena_bytes, traffic));
     memory->weight_bytes = sky_weights_bytes(weights);
     memory->staging_bytes = sky_weights_staging_bytes(weights);
     memory->activation_bytes = arena_bytes;
 done:
-    sky_text_encoder_destroy(&r->text_encoder);
-    sky_transformer_destroy(&r->transformer);
-    sky_vae_destroy(&r->vae);
+    sky_render_destroy_models(r);
     sky_weights_destroy(&weights);
     return sky_fail_in(st, "planning the %s", sky_component_name(s->component));
 }

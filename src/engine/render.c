@@ -95,15 +95,54 @@ static void on_loaded(void *user, uint64_t done_bytes, uint64_t total_bytes)
     }
 }
 
+void sky_render_destroy_models(render *r)
+{
+    sky_text_encoder_destroy(&r->text_encoder);
+    sky_transformer_destroy(&r->transformer);
+    sky_vae_destroy(&r->vae);
+}
+
+sky_status sky_render_plan_weights(render *r, sky_component component, render_loader loader, sky_weights **planned)
+{
+    sky_ctx *ctx = &r->engine->ctx;
+    sky_arena planning;
+    sky_arena_init_planning(&planning); /* a context that plans makes a store that plans */
+    ctx->arena = &planning;
+    sky_status st = sky_weights_create(ctx, r->checkpoint, component,
+                                       &(sky_weights_options){.num_threads = r->engine->config.num_threads}, planned);
+    if (st == SKY_OK) {
+        st = loader(r, *planned);
+    }
+    ctx->arena = NULL;
+    return st;
+}
+
+/* Makes the model in one block of memory, whose size is what planning it found. */
+static sky_status load(render *r, sky_component component, sky_phase phase, render_loader loader, sky_weights **weights)
+{
+    sky_status st = SKY_OK;
+    sky_weights *planned = NULL;
+    load_progress progress = {.r = r, .phase = phase};
+    sky_weights_options options = {
+        .num_threads = r->engine->config.num_threads, .progress = on_loaded, .user = &progress};
+    SKY_TRY_GOTO(sky_render_plan_weights(r, component, loader, &planned));
+    sky_render_destroy_models(r);
+    options.planned = planned;
+    SKY_TRY_GOTO(sky_weights_create(&r->engine->ctx, r->checkpoint, component, &options, weights));
+    SKY_TRY_GOTO(loader(r, *weights));
+    SKY_TRY_GOTO(sky_weights_end_loading(*weights));
+done:
+    sky_weights_destroy(&planned);
+    return sky_fail_in(st, "%s", sky_phase_name(phase));
+}
+
 sky_status sky_render_load(render *r, sky_component component, sky_phase phase, render_loader loader,
                            sky_weights **weights)
 {
-    load_progress progress = {.r = r, .phase = phase};
     const uint64_t bytes = sky_checkpoint_bytes(r->checkpoint, component);
     const double start = sky_seconds_now();
     sky_render_progress(r, phase, 0, bytes);
-    SKY_TRY(sky_weights_create(&r->engine->ctx, r->checkpoint, component, on_loaded, &progress, weights));
-    SKY_TRY(sky_fail_in(loader(r, *weights), "%s", sky_phase_name(phase)));
+    SKY_TRY(load(r, component, phase, loader, weights));
     if (sky_weights_bytes(*weights) > r->result->weight_bytes) {
         r->result->weight_bytes = sky_weights_bytes(*weights);
     }
@@ -160,7 +199,7 @@ static sky_status open_checkpoint(render *r)
 {
     sky_weights *weights = NULL;
     SKY_TRY(sky_checkpoint_open(r->settings->model_path, &r->checkpoint));
-    SKY_TRY(sky_weights_create(&r->engine->ctx, r->checkpoint, SKY_TRANSFORMER, NULL, NULL, &weights));
+    SKY_TRY(sky_weights_create(&r->engine->ctx, r->checkpoint, SKY_TRANSFORMER, NULL, &weights));
     const sky_status st = sky_transformer_infer(weights, &r->dims);
     sky_weights_destroy(&weights);
     SKY_TRY(st);

@@ -133,7 +133,13 @@ sky_status sky_render_create_text_encoder(render *r, sky_weights *weights);
 sky_status sky_render_create_transformer(render *r, sky_weights *weights);
 sky_status sky_render_create_vae(render *r, sky_weights *weights);
 
-/* Opens a component's store and calls loader, shown and timed as `phase`. *weights may be set on failure too. */
+/* What one stage left; all NULL in the end. */
+void sky_render_destroy_models(render *r);
+
+/* The model with weights that have no memory. *planned and the model may be set on failure too. */
+sky_status sky_render_plan_weights(render *r, sky_component component, render_loader loader, sky_weights **planned);
+
+/* Opens a component's store and calls loader (once to plan, once to load), shown and timed as `phase`. *weights may be set on failure too. */
 sky_status sky_render_load(render *r, sky_component component, sky_phase phase, render_loader loader,
                            sky_weights **weights);
 

@@ -482,6 +482,11 @@ const char *sky_checkpoint_file(const sky_checkpoint *checkpoint, sky_component 
     return sky_source_path(checkpoint->components[component].source, tensor != NULL ? tensor->file : 0);
 }
 
+const sky_source *sky_checkpoint_source(const sky_checkpoint *checkpoint, sky_component component)
+{
+    return checkpoint->components[component].source;
+}
+
 sky_status sky_checkpoint_read(const sky_checkpoint *checkpoint, sky_component component,
                                const sky_source_tensor *tensor, void *dst, sky_dtype dst_dtype)
 {

@@ -67,6 +67,9 @@ uint64_t sky_checkpoint_bytes(const sky_checkpoint *checkpoint, sky_component co
 const char *sky_checkpoint_file(const sky_checkpoint *checkpoint, sky_component component,
                                 const sky_source_tensor *tensor);
 
+/* A component's tensors, under their own names. */
+const sky_source *sky_checkpoint_source(const sky_checkpoint *checkpoint, sky_component component);
+
 /* As sky_source_read. */
 sky_status sky_checkpoint_read(const sky_checkpoint *checkpoint, sky_component component,
                                const sky_source_tensor *tensor, void *dst, sky_dtype dst_dtype);

@@ -3,14 +3,17 @@
 #include "ops/backend.h"
 #include "weights/manifest.h"
 #include "weights/quantize.h"
+#include "weights/stream.h"
+#include "weights/uploader.h"
 
 #include <inttypes.h>
-#include <malloc.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE_LEN = 1 << 20 }; /* elements read and uploaded at a time */
+/* What is read and sent to the device at a time, at least a row. */
+enum { PIECE_BYTES = 16 << 20 };
 
 /* Where tensors without memory are said to be: far from what a planning arena hands out, and from NULL. */
 #define PLANNED_BASE ((uintptr_t)1 << 62)
@@ -18,27 +21,56 @@ enum { PIECE_LEN = 1 << 20 }; /* elements read and uploaded at a time */
 typedef struct kept_tensor {
     char *name; /* owned */
     sky_weight_request request;
-    bool conv;         /* asked for by sky_weights_get_conv */
-    sky_tensor tensor; /* data is a block of the backend, owned */
+    bool conv; /* asked for by sky_weights_get_conv */
+    int group;
+    sky_tensor tensor; /* in the store's block, or in one of its own */
 } kept_tensor;
 
 struct sky_weights {
     sky_ctx *ctx;
     const sky_checkpoint *checkpoint;
     sky_component component;
-    sky_weights_progress progress;
-    void *user;
+    sky_weights_options options;
     kept_tensor *kept;
     size_t num_kept, max_kept;
+    int group; /* of what is asked for now */
+    int max_group;
     uint64_t read_bytes;  /* of the file, each tensor once */
     uint64_t total_bytes; /* of the component's files */
     uint64_t held_bytes;
-    uint64_t staging_bytes; /* host memory for one tensor, the most so far */
     bool planning;
+
+    bool has_block;
+    unsigned char *block; /* as large as was planned, or NULL: each tensor has its own */
+    uint64_t block_bytes;
+
+    sky_uploader uploader;
+    sky_readers *readers;   /* NULL until something is read */
+    uint64_t buffer_bytes;  /* the most so far, of each of the two buffers */
+    uint64_t scratch_bytes; /* likewise, of each thread */
 };
 
+static int num_threads(const sky_weights *w)
+{
+    return w->options.num_threads > 0 ? w->options.num_threads : 1;
+}
+
+/* The block, and buffers, as large as the planning store found. */
+static sky_status allocate(sky_weights *w, const sky_weights *planned)
+{
+    const sky_backend *backend = w->ctx->backend;
+    void *block = NULL;
+    SKY_ASSERT(planned->planning && planned->component == w->component);
+    SKY_TRY(sky_fail_in(backend->alloc(w->ctx->device, planned->held_bytes, &block), "memory for the %s's weights",
+                        sky_component_name(w->component)));
+    w->has_block = true;
+    w->block = block;
+    w->block_bytes = planned->held_bytes;
+    return sky_uploader_reserve(&w->uploader, planned->buffer_bytes);
+}
+
 sky_status sky_weights_create(sky_ctx *ctx, const sky_checkpoint *checkpoint, sky_component component,
-                              sky_weights_progress progress, void *user, sky_weights **out)
+                              const sky_weights_options *options, sky_weights **out)
 {
     sky_weights *weights = calloc(1, sizeof *weights);
     if (weights == NULL) {
@@ -47,12 +79,25 @@ sky_status sky_weights_create(sky_ctx *ctx, const sky_checkpoint *checkpoint, sk
     weights->ctx = ctx;
     weights->checkpoint = checkpoint;
     weights->component = component;
-    weights->progress = progress;
-    weights->user = user;
+    weights->options = options != NULL ? *options : (sky_weights_options){0};
     weights->total_bytes = sky_checkpoint_bytes(checkpoint, component);
     weights->planning = sky_ctx_planning(ctx);
+    weights->uploader.ctx = ctx;
+    const sky_weights *planned = weights->options.planned;
+    weights->options.planned = NULL; /* borrowed for this call */
+    const sky_status st = planned != NULL && !weights->planning ? allocate(weights, planned) : SKY_OK;
+    if (st != SKY_OK) {
+        sky_weights_destroy(&weights);
+        return st;
+    }
     *out = weights;
     return SKY_OK;
+}
+
+sky_status sky_weights_end_loading(sky_weights *weights)
+{
+    sky_readers_destroy(&weights->readers);
+    return sky_uploader_release(&weights->uploader);
 }
 
 void sky_weights_destroy(sky_weights **weights)
@@ -61,18 +106,41 @@ void sky_weights_destroy(sky_weights **weights)
     if (w == NULL) {
         return;
     }
+    (void)sky_weights_end_loading(w);
     for (size_t i = 0; i < w->num_kept; i++) {
-        if (!w->planning) {
+        if (!w->planning && !w->has_block) {
             w->ctx->backend->free(w->ctx->device, w->kept[i].tensor.data);
         }
         free(w->kept[i].name);
     }
+    if (w->has_block) {
+        w->ctx->backend->free(w->ctx->device, w->block);
+    }
     free(w->kept);
     free(w);
     *weights = NULL;
-    /* Stages follow each other: what small tensors leave free in the heap would stay resident beside the next one's. */
-    malloc_trim(0);
 }
+
+/* ---- groups ---- */
+
+void sky_weights_begin_group(sky_weights *weights, int group)
+{
+    SKY_ASSERT(group >= 0);
+    weights->group = group;
+    weights->max_group = group > weights->max_group ? group : weights->max_group;
+}
+
+sky_status sky_weights_use(sky_ctx *ctx, sky_weights *weights, int group)
+{
+    (void)ctx; /* everything is resident */
+    if (group < 0 || group > weights->max_group) {
+        return sky_fail(SKY_ERR_INTERNAL, "%s: group %d of its weights is wanted, it has 0 to %d",
+                        sky_component_name(weights->component), group, weights->max_group);
+    }
+    return SKY_OK;
+}
+
+/* ---- requests ---- */
 
 static bool same_request(const sky_weight_request *a, const sky_weight_request *b)
 {
@@ -217,42 +285,6 @@ static sky_status find_source(const sky_weights *weights, const char *name, cons
     return SKY_OK;
 }
 
-/* Elements [first, first + len) into host memory, in the type of the request. */
-static sky_status read_host(const sky_weights *weights, const sky_source_tensor *source,
-                            const sky_weight_request *request, size_t first, size_t len, unsigned char *host)
-{
-    if (request->dtype == SKY_BF16 || !request->round_bf16) {
-        return sky_checkpoint_read_part(weights->checkpoint, weights->component, source, first, len, host,
-                                        request->dtype);
-    }
-    /* bf16 values into the upper half, then widened in place from the front: value i is written over bytes up to
-     * 4i + 3, the values still to be read begin at 2 len + 2 (i + 1), which is never before. */
-    const unsigned char *narrow = host + 2 * len;
-    SKY_TRY(sky_checkpoint_read_part(weights->checkpoint, weights->component, source, first, len, host + 2 * len,
-                                     SKY_BF16));
-    for (size_t i = 0; i < len; i++) {
-        uint16_t bits;
-        memcpy(&bits, narrow + 2 * i, sizeof bits);
-        const float value = sky_bf16_to_f32(bits);
-        memcpy(host + 4 * i, &value, sizeof value);
-    }
-    return SKY_OK;
-}
-
-/* [O, C, kT, kH, kW] -> [O, kT, kH, kW, C], taps = kT * kH * kW, elements of element_bytes (2 or 4). */
-static void transpose_conv(unsigned char *to, const unsigned char *from, size_t outputs, size_t channels, size_t taps,
-                           size_t element_bytes)
-{
-    for (size_t o = 0; o < outputs; o++) {
-        for (size_t tap = 0; tap < taps; tap++) {
-            for (size_t c = 0; c < channels; c++) {
-                memcpy(to, from + ((o * channels + c) * taps + tap) * element_bytes, element_bytes);
-                to += element_bytes;
-            }
-        }
-    }
-}
-
 static sky_tensor device_shape(const sky_weight_request *request, bool conv)
 {
     sky_tensor t = {.dtype = request->dtype, .num_dims = request->num_dims};
@@ -269,6 +301,44 @@ static sky_tensor device_shape(const sky_weight_request *request, bool conv)
         memcpy(t.shape, shape, sizeof t.shape);
     }
     return t;
+}
+
+/* ---- memory ---- */
+
+static uint64_t aligned(uint64_t bytes)
+{
+    const uint64_t alignment = SKY_ARENA_ALIGNMENT_BYTES;
+    return (bytes + alignment - 1) / alignment * alignment;
+}
+
+/* Completes a tensor with memory, or with what stands for it when planning. */
+static sky_status place(sky_weights *w, const char *name, sky_tensor *tensor)
+{
+    const uint64_t bytes = aligned(sky_tensor_bytes(tensor));
+    if (w->planning) {
+        tensor->data = (void *)(PLANNED_BASE + (uintptr_t)w->held_bytes);
+    } else if (!w->has_block) {
+        void *block = NULL;
+        SKY_TRY(sky_fail_in(w->ctx->backend->alloc(w->ctx->device, sky_tensor_bytes(tensor), &block), "%s", name));
+        tensor->data = block;
+    } else if (bytes > w->block_bytes - w->held_bytes) {
+        return sky_fail(SKY_ERR_INTERNAL,
+                        "%s: %" PRIu64 " bytes are beyond the %" PRIu64 " that were planned for the %s", name, bytes,
+                        w->block_bytes, sky_component_name(w->component));
+    } else {
+        tensor->data = w->block + w->held_bytes;
+    }
+    w->held_bytes += bytes;
+    return SKY_OK;
+}
+
+/* What was placed last, after a failure. */
+static void unplace(sky_weights *w, const sky_tensor *tensor)
+{
+    w->held_bytes -= aligned(sky_tensor_bytes(tensor));
+    if (!w->planning && !w->has_block) {
+        w->ctx->backend->free(w->ctx->device, tensor->data);
+    }
 }
 
 static sky_status keep(sky_weights *weights, const char *name, const sky_weight_request *request, bool conv,
@@ -288,84 +358,217 @@ static sky_status keep(sky_weights *weights, const char *name, const sky_weight_
         return sky_fail(SKY_ERR_NOMEM, "weight store: no memory for a name");
     }
     weights->kept[weights->num_kept++] =
-        (kept_tensor){.name = copy, .request = *request, .conv = conv, .tensor = *tensor};
-    weights->held_bytes += sky_tensor_bytes(tensor);
+        (kept_tensor){.name = copy, .request = *request, .conv = conv, .group = weights->group, .tensor = *tensor};
     return SKY_OK;
 }
 
-static void count_staging(sky_weights *weights, uint64_t bytes)
+/* ---- from file to device ---- */
+
+typedef enum change {
+    AS_READ, /* by the stream's conversion alone, straight to its place */
+    WIDEN,   /* bf16 values into f32 */
+    TURN,    /* [O, C, taps] -> [O, taps, C] */
+    QUANTIZE,
+    CHECK_SCALE
+} change;
+
+/* How a tensor passes from its file to the device. */
+typedef struct passage {
+    const sky_source_tensor *source;
+    change change;
+    sky_dtype read;          /* what the stream hands out */
+    sky_dtype kept;          /* and what becomes of it */
+    uint64_t row_len;        /* elements that are changed together */
+    uint64_t channels, taps; /* TURN: of a row */
+    bool round_bf16;         /* QUANTIZE: the values first */
+    uint64_t piece_len;      /* elements at a time: whole rows */
+    unsigned char *data;     /* on the device */
+    float *scale;            /* QUANTIZE: on the device, one for each row */
+    uint64_t first;          /* of the piece at hand */
+    unsigned char *piece;    /* where its values go */
+    float *piece_scale;      /* and its scales */
+    atomic_int_fast64_t bad; /* CHECK_SCALE: first row without a scale; -1: none */
+} passage;
+
+static uint64_t passage_len(const passage *p)
 {
-    if (bytes > weights->staging_bytes) {
-        weights->staging_bytes = bytes;
+    return p->source->len_bytes / sky_dtype_bytes(p->source->dtype);
+}
+
+static void set_piece(const sky_weights *w, passage *p)
+{
+    const uint64_t len = passage_len(p);
+    const uint64_t piece_bytes = w->options.piece_bytes > 0 ? w->options.piece_bytes : PIECE_BYTES;
+    const uint64_t most = piece_bytes / sky_dtype_bytes(p->kept) / p->row_len * p->row_len;
+    p->piece_len = most > p->row_len ? most : p->row_len;
+    p->piece_len = p->piece_len < len ? p->piece_len : len;
+}
+
+/* Bytes of a piece in a buffer: values, and scales. */
+static int piece_bytes(const passage *p, uint64_t len, uint64_t bytes[2])
+{
+    bytes[0] = len * sky_dtype_bytes(p->kept);
+    bytes[1] = len / p->row_len * sizeof(float);
+    return p->change == QUANTIZE ? 2 : 1;
+}
+
+static void count_staging(sky_weights *w, const passage *p)
+{
+    uint64_t bytes[2];
+    const int num_parts = piece_bytes(p, p->piece_len, bytes);
+    const uint64_t buffer = sky_uploader_bytes(w->ctx, bytes, num_parts);
+    const uint64_t scratch = sky_stream_scratch_bytes(p->source->dtype, p->read, p->change == AS_READ ? 0 : p->row_len);
+    w->buffer_bytes = buffer > w->buffer_bytes ? buffer : w->buffer_bytes;
+    w->scratch_bytes = scratch > w->scratch_bytes ? scratch : w->scratch_bytes;
+}
+
+static void widen(float *to, const uint16_t *from, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        to[i] = sky_bf16_to_f32(from[i]);
     }
 }
 
-/* In place of loading: a tensor of this shape without memory. */
-static sky_status plan_tensor(sky_weights *weights, const char *name, const sky_weight_request *request, bool conv,
-                              sky_tensor *out)
+/* Rows [channels, taps] -> [taps, channels]. */
+#define DEFINE_TURN(name, to_type, from_type, convert)                                                    \
+    static void name(to_type *to, const from_type *from, uint64_t rows, uint64_t channels, uint64_t taps) \
+    {                                                                                                     \
+        for (uint64_t r = 0; r < rows; r++, from += channels * taps) {                                    \
+            for (uint64_t tap = 0; tap < taps; tap++) {                                                   \
+                for (uint64_t c = 0; c < channels; c++) {                                                 \
+                    *to++ = convert(from[c * taps + tap]);                                                \
+                }                                                                                         \
+            }                                                                                             \
+        }                                                                                                 \
+    }
+DEFINE_TURN(turn_f32, float, float, )
+DEFINE_TURN(turn_bf16, uint16_t, uint16_t, )
+DEFINE_TURN(turn_widened, float, uint16_t, sky_bf16_to_f32)
+#undef DEFINE_TURN
+
+static void turn(const passage *p, void *to, const void *values, uint64_t rows)
 {
-    sky_tensor tensor = device_shape(request, conv);
-    tensor.data = (void *)(PLANNED_BASE + (uintptr_t)weights->held_bytes);
-    SKY_TRY(keep(weights, name, request, conv, &tensor));
-    *out = tensor;
-    return SKY_OK;
+    if (p->read == p->kept) {
+        p->kept == SKY_F32 ? turn_f32(to, values, rows, p->channels, p->taps)
+                           : turn_bf16(to, values, rows, p->channels, p->taps);
+    } else {
+        turn_widened(to, values, rows, p->channels, p->taps);
+    }
 }
 
-static sky_status load(sky_weights *weights, const char *name, const sky_weight_request *request, bool conv,
-                       const sky_source_tensor *source, sky_tensor *out)
+static void check_scale(passage *p, const float *scale, uint64_t first, uint64_t count)
 {
-    sky_status st = SKY_OK;
-    const sky_backend *backend = weights->ctx->backend;
-    void *device = weights->ctx->device;
-    sky_tensor tensor = device_shape(request, conv);
-    const size_t element_bytes = sky_dtype_bytes(tensor.dtype);
-    const size_t len = (size_t)sky_tensor_len(&tensor);
-    /* A convolution's weight is turned as a whole; anything else passes in pieces. */
-    const size_t piece = conv || len < PIECE_LEN ? len : PIECE_LEN;
-    count_staging(weights, (conv ? 2 : 1) * (uint64_t)piece * element_bytes);
-    if (weights->planning) {
-        return plan_tensor(weights, name, request, conv, out);
-    }
-    unsigned char *host = malloc(piece * element_bytes);
-    unsigned char *turned = conv ? malloc(piece * element_bytes) : NULL;
-
-    if (host == NULL || (conv && turned == NULL)) {
-        st = sky_fail(SKY_ERR_NOMEM, "%s: no host memory for %zu bytes", name, piece * element_bytes);
-        goto done;
-    }
-    st = backend->alloc(device, len * element_bytes, &tensor.data);
-    if (st != SKY_OK) {
-        tensor.data = NULL;
-        sky_fail_in(st, "%s", name);
-        goto done;
-    }
-    for (size_t first = 0; first < len; first += piece) {
-        const size_t count = len - first < piece ? len - first : piece;
-        SKY_TRY_GOTO(read_host(weights, source, request, first, count, host));
-        if (conv) {
-            const int64_t *shape = tensor.shape;
-            transpose_conv(turned, host, (size_t)shape[0], (size_t)shape[4], (size_t)(shape[1] * shape[2] * shape[3]),
-                           element_bytes);
+    for (uint64_t i = 0; i < count; i++) {
+        if (!(scale[i] > 0.0F)) {
+            int_fast64_t bad = atomic_load(&p->bad);
+            while ((bad < 0 || bad > (int_fast64_t)(first + i)) &&
+                   !atomic_compare_exchange_weak(&p->bad, &bad, (int_fast64_t)(first + i))) {
+            }
+            return;
         }
-        SKY_TRY_GOTO(backend->upload(device, (unsigned char *)tensor.data + first * element_bytes, conv ? turned : host,
-                                     count * element_bytes));
     }
-    SKY_TRY_GOTO(keep(weights, name, request, conv, &tensor));
+}
+
+/* A chunk of the piece at hand; by several threads. */
+static void take(void *user, uint64_t first, uint64_t count, void *values)
+{
+    passage *p = user;
+    const uint64_t at = first - p->first;
+    void *to = p->piece + at * sky_dtype_bytes(p->kept);
+    switch (p->change) {
+    case WIDEN:
+        widen(to, values, count);
+        break;
+    case TURN:
+        turn(p, to, values, count / p->row_len);
+        break;
+    case QUANTIZE:
+        for (uint64_t i = 0; p->round_bf16 && i < count; i++) {
+            ((float *)values)[i] = sky_round_bf16(((const float *)values)[i]);
+        }
+        sky_quantize_host_rows(p->kept, (int64_t)(count / p->row_len), (int64_t)p->row_len, values, to,
+                               p->piece_scale + at / p->row_len);
+        break;
+    default:
+        check_scale(p, values, first, count);
+        memcpy(to, values, count * sizeof(float));
+    }
+}
+
+static sky_status pass_piece(sky_weights *w, passage *p, sky_stream *stream, uint64_t len)
+{
+    uint64_t bytes[2];
+    const int num_parts = piece_bytes(p, len, bytes);
+    sky_upload_part parts[2] = {{.to = p->data + p->first * sky_dtype_bytes(p->kept), .bytes = bytes[0]},
+                                {.to = p->scale != NULL ? p->scale + p->first / p->row_len : NULL, .bytes = bytes[1]}};
+    SKY_TRY(sky_uploader_begin(&w->uploader, parts, num_parts));
+    p->piece = parts[0].host;
+    p->piece_scale = parts[1].host;
+    SKY_TRY(p->change == AS_READ ? sky_stream_next(stream, len, p->piece)
+                                 : sky_stream_take_next(stream, len, p->row_len, take, p));
+    return sky_uploader_end(&w->uploader, parts, num_parts);
+}
+
+/* All of it to p->data (and p->scale). */
+static sky_status pass(sky_weights *w, passage *p)
+{
+    const sky_source *source = sky_checkpoint_source(w->checkpoint, w->component);
+    const uint64_t len = passage_len(p);
+    sky_stream stream;
+    if (w->readers == NULL) {
+        SKY_TRY(sky_readers_create(num_threads(w), &w->readers));
+    }
+    SKY_TRY(sky_stream_begin(&stream, w->readers, source, p->source, p->read));
+    for (p->first = 0; p->first < len; p->first += p->piece_len) {
+        SKY_TRY(pass_piece(w, p, &stream, len - p->first < p->piece_len ? len - p->first : p->piece_len));
+    }
+    return sky_stream_end(&stream);
+}
+
+static passage passage_of(const sky_weights *w, const sky_source_tensor *source, const sky_weight_request *request,
+                          bool conv)
+{
+    passage p = {.source = source, .read = request->dtype, .kept = request->dtype, .row_len = 1, .bad = -1};
+    if (request->dtype == SKY_F32 && request->round_bf16) {
+        p.read = SKY_BF16;
+        p.change = WIDEN;
+    }
+    if (conv) {
+        p.change = TURN;
+        p.channels = (uint64_t)request->shape[1];
+        p.taps = 1;
+        for (int i = 2; i < request->num_dims; i++) {
+            p.taps *= (uint64_t)request->shape[i];
+        }
+        p.row_len = p.channels * p.taps;
+    }
+    set_piece(w, &p);
+    return p;
+}
+
+static sky_status load(sky_weights *w, const char *name, const sky_weight_request *request, bool conv, passage *p,
+                       sky_tensor *out)
+{
+    sky_tensor tensor = device_shape(request, conv);
+    count_staging(w, p);
+    SKY_TRY(place(w, name, &tensor));
+    p->data = tensor.data;
+    sky_status st = w->planning ? SKY_OK : pass(w, p);
+    if (st == SKY_OK) {
+        st = keep(w, name, request, conv, &tensor);
+    }
+    if (st != SKY_OK) {
+        unplace(w, &tensor);
+        return st;
+    }
     *out = tensor;
-    tensor.data = NULL;
-done:
-    if (tensor.data != NULL) {
-        backend->free(device, tensor.data);
-    }
-    free(turned);
-    free(host);
-    return st;
+    return SKY_OK;
 }
 
 static void tell_progress(const sky_weights *weights)
 {
-    if (weights->progress != NULL && !weights->planning) {
-        weights->progress(weights->user, weights->read_bytes, weights->total_bytes);
+    if (weights->options.progress != NULL && !weights->planning) {
+        weights->options.progress(weights->options.user, weights->read_bytes, weights->total_bytes);
     }
 }
 
@@ -381,7 +584,8 @@ static sky_status get(sky_weights *weights, const char *name, const sky_weight_r
     }
     const sky_source_tensor *source = NULL;
     SKY_TRY(find_source(weights, name, request, &source));
-    SKY_TRY(load(weights, name, request, conv, source, out));
+    passage p = passage_of(weights, source, request, conv);
+    SKY_TRY(load(weights, name, request, conv, &p, out));
     if (!read_before) {
         weights->read_bytes += source->len_bytes;
     }
@@ -402,112 +606,58 @@ sky_status sky_weights_get_conv(sky_weights *weights, const char *name, const sk
 
 /* ---- 8 bits ---- */
 
-/* Host memory of one weight in 8 bits. */
-typedef struct host_codes {
-    int64_t rows, cols;
-    uint8_t *codes;
-    float *scale;
-} host_codes;
-
-static sky_status read_codes(const sky_weights *weights, const char *name, const sky_source_tensor *source,
-                             const host_codes *host)
-{
-    const sky_source_tensor *scale = sky_checkpoint_find_scale(weights->checkpoint, weights->component, name);
-    SKY_ASSERT(scale != NULL && scale->len_bytes == (uint64_t)host->rows * sizeof(float)); /* the manifest's rule */
-    SKY_TRY(sky_checkpoint_read_codes(weights->checkpoint, weights->component, source, host->codes));
-    SKY_TRY(sky_checkpoint_read(weights->checkpoint, weights->component, scale, host->scale, SKY_F32));
-    for (int64_t r = 0; r < host->rows; r++) {
-        if (!(host->scale[r] > 0.0F)) {
-            return sky_fail(SKY_ERR_INPUT, "%s: the scale of row %" PRId64 " is %g, want more than 0", name, r,
-                            (double)host->scale[r]);
-        }
-    }
-    return SKY_OK;
-}
-
-/* Rows of published values that are quantised at a time. */
-static int64_t quantized_rows(const host_codes *host)
-{
-    const int64_t block = sky_quantize_block_rows(host->cols);
-    return block < host->rows ? block : host->rows;
-}
-
-static sky_status quantize(const sky_weights *weights, const sky_source_tensor *source, sky_dtype format,
-                           const host_codes *host)
-{
-    const int64_t most = quantized_rows(host);
-    float *values = malloc((size_t)(most * host->cols) * sizeof *values);
-    sky_status st = values != NULL ? SKY_OK : sky_fail(SKY_ERR_NOMEM, "no host memory for %" PRId64 " rows", most);
-    for (int64_t first = 0; first < host->rows && st == SKY_OK; first += most) {
-        const int64_t rows = host->rows - first < most ? host->rows - first : most;
-        st = sky_quantize_read_rows(weights->checkpoint, weights->component, source, first, rows, values);
-        if (st == SKY_OK) {
-            sky_quantize_host_rows(format, rows, host->cols, values, host->codes + first * host->cols,
-                                   host->scale + first);
-        }
-    }
-    free(values);
-    return st;
-}
-
 /* Scales are kept by format: a published weight may be asked for in both. */
 static void kept_scale_name(const char *name, sky_dtype format, char out[SKY_SCALE_NAME_BYTES + 8])
 {
     snprintf(out, SKY_SCALE_NAME_BYTES + 8, "%s.scale %s", name, sky_dtype_name(format));
 }
 
-/* A block of the backend with these bytes, kept under name and request. */
-static sky_status keep_bytes(sky_weights *weights, const char *name, const sky_weight_request *request,
-                             const void *host, sky_tensor *out)
+/* A converted folder's codes and scales, as they are. */
+static sky_status load_codes(sky_weights *w, const char *name, const sky_source_tensor *source,
+                             const sky_weight_request *codes_request, const sky_weight_request *scale_request,
+                             sky_tensor *codes, sky_tensor *scale)
 {
-    const sky_backend *backend = weights->ctx->backend;
-    void *device = weights->ctx->device;
-    sky_tensor tensor = device_shape(request, false);
-    const size_t bytes = sky_tensor_bytes(&tensor);
-    void *block = NULL;
-    SKY_TRY(sky_fail_in(backend->alloc(device, bytes, &block), "%s", name));
-    tensor.data = block;
-    sky_status st = backend->upload(device, block, host, bytes);
-    if (st == SKY_OK) {
-        st = keep(weights, name, request, false, &tensor);
+    char scale_name[SKY_SCALE_NAME_BYTES + 8];
+    const sky_source_tensor *scale_source = sky_checkpoint_find_scale(w->checkpoint, w->component, name);
+    SKY_ASSERT(scale_source != NULL &&
+               scale_source->len_bytes == (uint64_t)scale_request->shape[0] * sizeof(float)); /* the manifest's rule */
+    passage p = passage_of(w, scale_source, scale_request, false);
+    p.change = CHECK_SCALE;
+    kept_scale_name(name, codes_request->dtype, scale_name);
+    SKY_TRY(load(w, scale_name, scale_request, false, &p, scale));
+    const int64_t bad = (int64_t)atomic_load(&p.bad);
+    if (bad >= 0) {
+        return sky_fail(SKY_ERR_INPUT, "%s: the scale of row %" PRId64 " is not more than 0", name, bad);
     }
-    if (st != SKY_OK) {
-        backend->free(device, block);
-        return st;
-    }
-    *out = tensor;
-    return SKY_OK;
+    passage q = passage_of(w, source, codes_request, false);
+    return load(w, name, codes_request, false, &q, codes);
 }
 
-static sky_status load_8bit(sky_weights *weights, const char *name, const sky_source_tensor *source,
-                            const sky_weight_request *codes_request, const sky_weight_request *scale_request,
-                            sky_tensor *codes, sky_tensor *scale)
+/* Codes and scales made of published values, a few rows at a time. */
+static sky_status load_quantized(sky_weights *w, const char *name, const sky_source_tensor *source,
+                                 const sky_weight_request *codes_request, const sky_weight_request *scale_request,
+                                 sky_tensor *codes, sky_tensor *scale)
 {
-    sky_status st = SKY_OK;
     char scale_name[SKY_SCALE_NAME_BYTES + 8];
-    host_codes host = {.rows = codes_request->shape[0], .cols = codes_request->shape[1]};
-    const size_t count = (size_t)(host.rows * host.cols);
-    const uint64_t quantized = has_codes(weights, source) ? 0 : (uint64_t)(quantized_rows(&host) * host.cols);
+    sky_tensor scale_tensor = device_shape(scale_request, false);
+    passage p = {.source = source,
+                 .change = QUANTIZE,
+                 .read = SKY_F32,
+                 .kept = codes_request->dtype,
+                 .row_len = (uint64_t)codes_request->shape[1],
+                 .round_bf16 = w->component == SKY_TEXT_ENCODER}; /* as sky_quantize_read_rows() does */
+    set_piece(w, &p);
     kept_scale_name(name, codes_request->dtype, scale_name);
-    count_staging(weights, count + (uint64_t)host.rows * sizeof *host.scale + quantized * sizeof(float));
-    if (weights->planning) {
-        SKY_TRY(plan_tensor(weights, scale_name, scale_request, false, scale));
-        return plan_tensor(weights, name, codes_request, false, codes);
+    SKY_TRY(place(w, scale_name, &scale_tensor));
+    sky_status st = keep(w, scale_name, scale_request, false, &scale_tensor);
+    if (st != SKY_OK) {
+        unplace(w, &scale_tensor);
+        return st;
     }
-    host.codes = malloc(count);
-    host.scale = malloc((size_t)host.rows * sizeof *host.scale);
-    if (host.codes == NULL || host.scale == NULL) {
-        st = sky_fail(SKY_ERR_NOMEM, "%s: no host memory for %zu bytes", name, count);
-        goto done;
-    }
-    SKY_TRY_GOTO(has_codes(weights, source) ? read_codes(weights, name, source, &host)
-                                            : quantize(weights, source, codes_request->dtype, &host));
-    SKY_TRY_GOTO(keep_bytes(weights, scale_name, scale_request, host.scale, scale));
-    SKY_TRY_GOTO(keep_bytes(weights, name, codes_request, host.codes, codes));
-done:
-    free(host.scale);
-    free(host.codes);
-    return st;
+    p.scale = scale_tensor.data;
+    SKY_TRY(load(w, name, codes_request, false, &p, codes));
+    *scale = scale_tensor;
+    return SKY_OK;
 }
 
 sky_status sky_weights_get_8bit(sky_weights *weights, const char *name, sky_dtype format, int64_t rows, int64_t cols,
@@ -531,7 +681,8 @@ sky_status sky_weights_get_8bit(sky_weights *weights, const char *name, sky_dtyp
     }
     const sky_source_tensor *source = NULL;
     SKY_TRY(find_source(weights, name, &codes_request, &source));
-    SKY_TRY(load_8bit(weights, name, source, &codes_request, &scale_request, codes, scale));
+    SKY_TRY((has_codes(weights, source) ? load_codes : load_quantized)(weights, name, source, &codes_request,
+                                                                       &scale_request, codes, scale));
     if (!read_before) {
         weights->read_bytes += source->len_bytes + (has_codes(weights, source) ? sky_tensor_bytes(scale) : 0);
     }
@@ -575,7 +726,16 @@ uint64_t sky_weights_bytes(const sky_weights *weights)
     return weights->held_bytes;
 }
 
+uint64_t sky_weights_group_bytes(const sky_weights *weights, int group)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < weights->num_kept; i++) {
+        bytes += weights->kept[i].group == group ? aligned(sky_tensor_bytes(&weights->kept[i].tensor)) : 0;
+    }
+    return bytes;
+}
+
 uint64_t sky_weights_staging_bytes(const sky_weights *weights)
 {
-    return weights->staging_bytes;
+    return 2 * weights->buffer_bytes + (uint64_t)num_threads(weights) * weights->scratch_bytes;
 }

@@ -59,10 +59,10 @@ sky_status sky_stream_next(sky_stream *stream, uint64_t count, void *dst);
 
 /*
  * The same, but each chunk goes to take(): elements [first, first + count) of the tensor, from a multiple of row_len to a
- * multiple of it, in scratch that holds until it returns. Called by several threads at the same time, in any order. count
+ * multiple of it, in scratch that is its own until it returns. Called by several threads at the same time, in any order. count
  * and the stream's position are multiples of row_len.
  */
-typedef void (*sky_stream_take)(void *user, uint64_t first, uint64_t count, const void *values);
+typedef void (*sky_stream_take)(void *user, uint64_t first, uint64_t count, void *values);
 sky_status sky_stream_take_next(sky_stream *stream, uint64_t count, uint64_t row_len, sky_stream_take take, void *user);
 
 /* All of the tensor has been read. Errors: INPUT where its checksum is wrong. */

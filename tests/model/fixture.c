@@ -27,7 +27,7 @@ sky_status fixture_open(fixture *f, fixture_backend backend, const char *folder,
     sky_arena_init(&f->arena, f->block, arena_bytes);
     f->ctx.arena = &f->arena;
     SKY_TRY(sky_checkpoint_open(folder, &f->checkpoint));
-    return sky_weights_create(&f->ctx, f->checkpoint, component, NULL, NULL, &f->weights);
+    return sky_weights_create(&f->ctx, f->checkpoint, component, NULL, &f->weights);
 }
 
 void fixture_close(fixture *f)

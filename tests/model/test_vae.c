@@ -38,7 +38,7 @@ static sky_status setup(fixture *f, backend_kind kind, const char *folder, sky_d
     }
     f->ctx.arena = &f->arena;
     SKY_TRY(sky_checkpoint_open(folder, &f->checkpoint));
-    SKY_TRY(sky_weights_create(&f->ctx, f->checkpoint, SKY_VAE, NULL, NULL, &f->weights));
+    SKY_TRY(sky_weights_create(&f->ctx, f->checkpoint, SKY_VAE, NULL, &f->weights));
     return sky_vae_create(f->weights, compute, with_encoder, &f->vae);
 }
 

@@ -79,7 +79,7 @@ static sky_status load(fixture *f, backend_kind kind, sky_dtype compute)
         SKY_TRY(sky_cpu_device_create(1, &f->ctx.device));
     }
     SKY_TRY(sky_checkpoint_open(MODEL, &f->checkpoint));
-    SKY_TRY(sky_weights_create(&f->ctx, f->checkpoint, SKY_VAE, NULL, NULL, &f->weights));
+    SKY_TRY(sky_weights_create(&f->ctx, f->checkpoint, SKY_VAE, NULL, &f->weights));
     return sky_vae_create(f->weights, compute, true, &f->vae);
 }
 

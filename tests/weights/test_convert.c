@@ -110,8 +110,8 @@ static sky_status pair_open(pair *p, const char *original, const char *converted
     *p = (pair){.ctx = {.backend = sky_backend_ref()}};
     SKY_TRY(sky_checkpoint_open(original, &p->checkpoints[0]));
     SKY_TRY(sky_checkpoint_open(converted, &p->checkpoints[1]));
-    SKY_TRY(sky_weights_create(&p->ctx, p->checkpoints[0], component, NULL, NULL, &p->weights[0]));
-    return sky_weights_create(&p->ctx, p->checkpoints[1], component, NULL, NULL, &p->weights[1]);
+    SKY_TRY(sky_weights_create(&p->ctx, p->checkpoints[0], component, NULL, &p->weights[0]));
+    return sky_weights_create(&p->ctx, p->checkpoints[1], component, NULL, &p->weights[1]);
 }
 
 static void pair_close(pair *p)

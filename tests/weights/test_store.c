@@ -33,7 +33,8 @@ static sky_status setup(fixture *f, sky_component component)
     *f = (fixture){.ctx = {.backend = sky_backend_cpu()}};
     SKY_TRY(sky_cpu_device_create(1, &f->ctx.device));
     SKY_TRY(sky_checkpoint_open(DIFFUSERS, &f->checkpoint));
-    return sky_weights_create(&f->ctx, f->checkpoint, component, count_progress, f, &f->weights);
+    return sky_weights_create(&f->ctx, f->checkpoint, component,
+                              &(sky_weights_options){.progress = count_progress, .user = f}, &f->weights);
 }
 
 static void teardown(fixture *f)

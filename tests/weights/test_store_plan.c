@@ -61,7 +61,8 @@ static sky_status load(sky_ctx *ctx, const char *folder, const want *w, counts *
     sky_weights *weights = NULL;
     *out = (counts){0};
     SKY_TRY_GOTO(sky_checkpoint_open(folder, &checkpoint));
-    SKY_TRY_GOTO(sky_weights_create(ctx, checkpoint, w->component, count_report, out, &weights));
+    SKY_TRY_GOTO(sky_weights_create(ctx, checkpoint, w->component,
+                                    &(sky_weights_options){.progress = count_report, .user = out}, &weights));
     SKY_TRY_GOTO(make_model(ctx, weights, w));
     out->bytes = sky_weights_bytes(weights);
     out->staging_bytes = sky_weights_staging_bytes(weights);
@@ -189,14 +190,14 @@ TEST(what_cannot_be_loaded_cannot_be_planned)
     sky_weight_request request = {.dtype = SKY_F32, .num_dims = 1, .shape = {3}};
     sky_arena_init_planning(&arena);
     CHECK_OK(sky_checkpoint_open(DIFFUSERS, &checkpoint));
-    CHECK_OK(sky_weights_create(&ctx, checkpoint, SKY_VAE, NULL, NULL, &weights));
+    CHECK_OK(sky_weights_create(&ctx, checkpoint, SKY_VAE, NULL, &weights));
     EXPECT(sky_weights_get(weights, "conv2.weight", &request, &t) == SKY_ERR_MISMATCH);
     EXPECT(sky_weights_get(weights, "no.such.tensor", &request, &t) == SKY_ERR_INPUT);
     EXPECT(t.data == NULL && sky_weights_bytes(weights) == 0);
     request.shape[0] = 16;
     EXPECT(sky_weights_get(weights, "conv2.bias", &request, &t) == SKY_OK && t.data != NULL);
     EXPECT(sky_weights_get(weights, "conv2.bias", &request, &again) == SKY_OK && again.data == t.data);
-    EXPECT(sky_weights_bytes(weights) == 16 * sizeof(float));
+    EXPECT(sky_weights_bytes(weights) == SKY_ARENA_ALIGNMENT_BYTES);
     sky_weights_destroy(&weights);
     sky_checkpoint_destroy(&checkpoint);
 }

@@ -61,7 +61,7 @@ static float *place_of(const archive *a, size_t i)
     return (float *)(void *)(a->file.data + a->zip.data[2]) + i;
 }
 
-static void take_values(void *user, uint64_t first, uint64_t count, const void *values)
+static void take_values(void *user, uint64_t first, uint64_t count, void *values)
 {
     SKY_ASSERT(first % ROW == 0 && count % ROW == 0);
     memcpy((float *)user + first, values, count * sizeof(float));
