@@ -94,13 +94,9 @@ sky_status sky_sequence_alloc(sky_ctx *ctx, const sky_sequence *s, sky_reach rea
     const int64_t rows = sky_sequence_rows(sky_sequence_own_tokens(s), parts->tokens_per_row).count;
     const int64_t columns = s->num_heads * parts->width;
     SKY_TRY(sky_sequence_check("a sequence's operand", &parts->mine, rows, columns));
-    parts->sorted = (sky_tensor){0};
     if (is_alone(s, reach)) {
         parts->gathered = sky_tensor_reshape(&parts->mine, 2, (int64_t[]){rows, columns});
         return SKY_OK;
-    }
-    if (s->ulysses_degree > 1) {
-        SKY_TRY(sky_ctx_tensor(ctx, &parts->sorted, parts->mine.dtype, 2, (int64_t[]){rows, columns}));
     }
     return sky_ctx_tensor(ctx, &parts->gathered, parts->mine.dtype, 2,
                           (int64_t[]){sky_sequence_rows(tokens_within(s, reach), parts->tokens_per_row).count,
@@ -112,9 +108,6 @@ static sky_status check_operand(const sky_sequence *s, sky_reach reach, const sk
     const int64_t rows = sky_sequence_rows(sky_sequence_own_tokens(s), o->tokens_per_row).count;
     const int64_t gathered_rows = sky_sequence_rows(tokens_within(s, reach), o->tokens_per_row).count;
     SKY_TRY(sky_sequence_check("a sequence's operand", &o->mine, rows, s->num_heads * o->width));
-    if (s->ulysses_degree > 1) {
-        SKY_TRY(sky_sequence_check("a sequence's sorted operand", &o->sorted, rows, s->num_heads * o->width));
-    }
     return sky_sequence_check("a sequence's gathered operand", &o->gathered, gathered_rows,
                               sky_sequence_own_heads(s).count * o->width);
 }
@@ -128,39 +121,17 @@ static sky_tensor place_of(const sky_sequence *s, sky_reach reach, const sky_ope
     return sky_matrix_at(&o->gathered, above * columns, rows.count, columns);
 }
 
-/* What of mine goes to Ulysses rank `ulysses`; this rank's own columns need not be sorted: they are where they belong. */
-static sky_tensor sorted_for(const sky_sequence *s, sky_reach reach, const sky_operand_parts *o, int ulysses)
+/* What a Ulysses rank takes of rows of all heads that lie in parts. */
+static sky_tensor part_for(const sky_sequence *s, const sky_tensor *parts, int64_t rows, int64_t width, int ulysses)
 {
-    const int64_t rows = sky_sequence_rows(sky_sequence_own_tokens(s), o->tokens_per_row).count;
     const sky_span heads = sky_sequence_heads(s, ulysses);
-    if (s->ulysses_degree == 1) {
-        return sky_matrix_at(&o->mine, 0, rows, s->num_heads * o->width);
-    }
-    if (ulysses == own_ulysses(s)) {
-        return place_of(s, reach, o, sky_sequence_member(s));
-    }
-    return sky_matrix_at(&o->sorted, rows * heads.first * o->width, rows, heads.count * o->width);
+    return sky_matrix_at(parts, rows * heads.first * width, rows, heads.count * width);
 }
 
-/* [rows, heads * width] -> one behind the other [rows, heads(u) * width]; this rank's own go to their place among the gathered. */
-static sky_status sort(sky_ctx *ctx, const sky_sequence *s, sky_reach reach, const sky_operand_parts *o)
+static sky_tensor part_of_mine(const sky_sequence *s, const sky_operand_parts *o, int ulysses)
 {
-    const sky_tensor own = place_of(s, reach, o, sky_sequence_member(s));
-    if (s->ulysses_degree == 1) {
-        return sky_ctx_copy(ctx, &own, &o->mine);
-    }
-    for (int u = 0; u < s->ulysses_degree; u++) {
-        const sky_span heads = sky_sequence_heads(s, u);
-        const sky_tensor to = sorted_for(s, reach, o, u);
-        if (sky_tensor_len(&to) > 0) {
-            SKY_TRY(sky_copy_columns(
-                ctx, &(sky_copy_columns_args){.y = to,
-                                              .x = sky_matrix_at(&o->mine, 0, to.shape[0], s->num_heads * o->width),
-                                              .x_first = heads.first * o->width,
-                                              .num_columns = heads.count * o->width}));
-        }
-    }
-    return SKY_OK;
+    const int64_t rows = sky_sequence_rows(sky_sequence_own_tokens(s), o->tokens_per_row).count;
+    return part_for(s, &o->mine, rows, o->width, ulysses);
 }
 
 sky_status sky_sequence_gather_begin(sky_ctx *ctx, const sky_sequence *s, sky_reach reach,
@@ -173,7 +144,9 @@ sky_status sky_sequence_gather_begin(sky_ctx *ctx, const sky_sequence *s, sky_re
     }
     for (int i = 0; i < num; i++) {
         SKY_TRY(check_operand(s, reach, &operands[i]));
-        SKY_TRY(sort(ctx, s, reach, &operands[i]));
+        const sky_tensor from = part_of_mine(s, &operands[i], own_ulysses(s));
+        const sky_tensor to = place_of(s, reach, &operands[i], sky_sequence_member(s));
+        SKY_TRY(sky_ctx_copy(ctx, &to, &from));
     }
     if (is_alone(s, reach)) {
         return SKY_OK;
@@ -185,7 +158,7 @@ sky_status sky_sequence_gather_begin(sky_ctx *ctx, const sky_sequence *s, sky_re
     for (int i = 0; i < num; i++) {
         for (int member = first; member < end; member++) {
             if (member != sky_sequence_member(s)) {
-                const sky_tensor send = sorted_for(s, reach, &operands[i], member % s->ulysses_degree);
+                const sky_tensor send = part_of_mine(s, &operands[i], member % s->ulysses_degree);
                 const sky_tensor recv = place_of(s, reach, &operands[i], member);
                 sky_sequence_list_add(&list, member, &send, &recv);
             }
@@ -199,33 +172,19 @@ sky_status sky_sequence_gather_end(sky_ctx *ctx, const sky_sequence *s, sky_grou
     return s->group != NULL ? sky_group_exchange_end(s->group, ctx, exchange) : SKY_OK;
 }
 
-/* One behind the other [rows, heads(u) * width] -> [rows, heads * width], but for this rank's own, which are in y. */
-static sky_status merge(sky_ctx *ctx, const sky_sequence *s, int64_t width, const sky_tensor *part, int ulysses,
-                        const sky_tensor *mine)
-{
-    const sky_span heads = sky_sequence_heads(s, ulysses);
-    if (sky_tensor_len(part) == 0) {
-        return SKY_OK;
-    }
-    return sky_copy_columns(ctx,
-                            &(sky_copy_columns_args){.y = sky_matrix_at(mine, 0, part->shape[0], s->num_heads * width),
-                                                     .x = *part,
-                                                     .y_first = heads.first * width,
-                                                     .num_columns = heads.count * width});
-}
-
 sky_status sky_sequence_scatter(sky_ctx *ctx, const sky_sequence *s, int64_t width, const sky_tensor *y,
-                                const sky_tensor *received, const sky_tensor *mine)
+                                const sky_tensor *parts)
 {
     const sky_span tokens = sky_sequence_own_tokens(s);
     const sky_span block = sky_sequence_own_block(s);
     const int64_t columns = sky_sequence_own_heads(s).count * width;
     SKY_TRY(sky_sequence_check("a sequence's attention", y, block.count, columns));
-    SKY_TRY(sky_sequence_check("a sequence's operand", mine, tokens.count, s->num_heads * width));
+    SKY_TRY(sky_sequence_check("parts of a sequence's attention", parts, tokens.count, s->num_heads * width));
+    const sky_tensor own = sky_matrix_at(y, (tokens.first - block.first) * columns, tokens.count, columns);
+    const sky_tensor place = part_for(s, parts, tokens.count, width, own_ulysses(s));
     if (s->ulysses_degree == 1) {
-        return sky_ctx_copy(ctx, mine, y);
+        return sky_ctx_copy(ctx, &place, &own);
     }
-    SKY_TRY(sky_sequence_check("room for a sequence's attention", received, tokens.count, s->num_heads * width));
     sky_sequence_list list;
     SKY_TRY(sky_sequence_list_create(s, 1, &list));
     sky_group_exchange *exchange = NULL;
@@ -233,24 +192,51 @@ sky_status sky_sequence_scatter(sky_ctx *ctx, const sky_sequence *s, int64_t wid
         if (u != own_ulysses(s)) {
             const int member = own_ring(s) * s->ulysses_degree + u;
             const sky_span theirs = sky_sequence_tokens(s, member);
-            const sky_span heads = sky_sequence_heads(s, u);
             const sky_tensor send = sky_matrix_at(y, (theirs.first - block.first) * columns, theirs.count, columns);
-            const sky_tensor recv =
-                sky_matrix_at(received, tokens.count * heads.first * width, tokens.count, heads.count * width);
+            const sky_tensor recv = part_for(s, parts, tokens.count, width, u);
             sky_sequence_list_add(&list, member, &send, &recv);
         }
     }
     SKY_TRY(sky_sequence_list_begin(ctx, s, &list, &exchange));
-    const sky_tensor own = sky_matrix_at(y, (tokens.first - block.first) * columns, tokens.count, columns);
-    sky_status st = merge(ctx, s, width, &own, own_ulysses(s), mine);
-    SKY_KEEP_FIRST(st, sky_group_exchange_end(s->group, ctx, &exchange));
-    for (int u = 0; st == SKY_OK && u < s->ulysses_degree; u++) {
-        if (u != own_ulysses(s)) {
-            const sky_span heads = sky_sequence_heads(s, u);
-            const sky_tensor part =
-                sky_matrix_at(received, tokens.count * heads.first * width, tokens.count, heads.count * width);
-            st = merge(ctx, s, width, &part, u, mine);
+    sky_status st = sky_ctx_copy(ctx, &place, &own);
+    SKY_KEEP_FIRST(st, sky_sequence_gather_end(ctx, s, &exchange));
+    return st;
+}
+
+/* Between rows [tokens(m), num_heads * width] and their parts. */
+static sky_status copy_parts(sky_ctx *ctx, const sky_sequence *s, int64_t width, const sky_tensor *rows,
+                             const sky_tensor *parts, bool to_parts)
+{
+    const int64_t num_rows = sky_sequence_own_tokens(s).count;
+    const int64_t columns = s->num_heads * width;
+    SKY_TRY(sky_sequence_check("rows of a sequence", rows, num_rows, columns));
+    SKY_TRY(sky_sequence_check("parts of a sequence's rows", parts, num_rows, columns));
+    if (s->ulysses_degree == 1) {
+        return sky_ctx_copy(ctx, to_parts ? parts : rows, to_parts ? rows : parts);
+    }
+    const sky_tensor whole = sky_matrix_at(rows, 0, num_rows, columns);
+    for (int u = 0; u < s->ulysses_degree; u++) {
+        const sky_span heads = sky_sequence_heads(s, u);
+        const sky_tensor part = part_for(s, parts, num_rows, width, u);
+        if (sky_tensor_len(&part) > 0) {
+            SKY_TRY(sky_copy_columns(ctx, &(sky_copy_columns_args){.y = to_parts ? part : whole,
+                                                                   .x = to_parts ? whole : part,
+                                                                   .y_first = to_parts ? 0 : heads.first * width,
+                                                                   .x_first = to_parts ? heads.first * width : 0,
+                                                                   .num_columns = heads.count * width}));
         }
     }
-    return st;
+    return SKY_OK;
+}
+
+sky_status sky_sequence_pack(sky_ctx *ctx, const sky_sequence *s, int64_t width, const sky_tensor *rows,
+                             const sky_tensor *parts)
+{
+    return copy_parts(ctx, s, width, rows, parts, true);
+}
+
+sky_status sky_sequence_unpack(sky_ctx *ctx, const sky_sequence *s, int64_t width, const sky_tensor *parts,
+                               const sky_tensor *rows)
+{
+    return copy_parts(ctx, s, width, rows, parts, false);
 }

@@ -61,13 +61,15 @@ sky_span sky_sequence_own_heads(const sky_sequence *s);
 int64_t sky_sequence_largest_block(const sky_sequence *s);
 
 /*
- * One tensor of attention. A row stands for tokens_per_row tokens (1, or 64 and 128 for scales; a divisor of
- * SKY_TOKEN_GROUP), a head for `width` columns. mine [rows(tokens(m)), num_heads * width]; gathered [rows(block or all),
- * heads(u) * width]; sorted is room for as much as mine, used where U > 1: mine's columns by receiver, one behind the other.
- * What counts is the number of elements: mine may be [rows, num_heads, width].
+ * Parts: rows of all heads outside attention lie as they are sent, [u][rows, heads(u), width], one part behind the other
+ * (ops/head_parts.h, with num_parts = U): ops that quantise or rotate write them so. With U = 1 that is [rows, num_heads, width].
+ *
+ * One tensor of attention. A row stands for tokens_per_row tokens (1, or 64 and 128 for scales and tiles; a divisor of
+ * SKY_TOKEN_GROUP), a head for `width` columns. mine, in parts, [rows(tokens(m)), num_heads * width]; gathered [rows(block or
+ * all), heads(u) * width]. What counts is the number of elements: mine may be [rows, num_heads, width].
  */
 typedef struct sky_operand_parts {
-    sky_tensor mine, sorted, gathered;
+    sky_tensor mine, gathered;
     int64_t tokens_per_row;
     int64_t width;
 } sky_operand_parts;
@@ -78,16 +80,14 @@ typedef enum sky_reach {
 } sky_reach;
 
 /*
- * Takes `sorted` and `gathered` from ctx's arena, for mine, which must be set already, as tokens_per_row and width. What is
- * not used stays absent: sorted where U = 1; and where nobody else is within reach (one member, or U = 1 and BLOCK) gathered
- * is mine itself, so that nothing is copied.
+ * Takes `gathered` from ctx's arena, for mine, which must be set already, as tokens_per_row and width. Where nobody else is
+ * within reach (one member, or U = 1 and BLOCK) gathered is mine itself, so that nothing is copied.
  */
 sky_status sky_sequence_alloc(sky_ctx *ctx, const sky_sequence *s, sky_reach reach, sky_operand_parts *parts);
 
 /*
- * Sends `mine` to the members within reach and receives their parts; *exchange is NULL where there is nothing to wait for.
- * Sorting runs on ctx, and so does the copy of this rank's own columns to their place in gathered, from where they are also
- * sent to other ring ranks. ALL is one exchange between all members, not a walk
+ * Sends the parts of `mine` to the members within reach and receives theirs; *exchange is NULL where there is nothing to wait
+ * for. This rank's own part is copied to its place in gathered, on ctx. ALL is one exchange between all members, not a walk
  * around the ring: as many bytes, and in global order. At most SKY_SEQUENCE_MAX_OPERANDS operands go together. Collective.
  */
 enum { SKY_SEQUENCE_MAX_OPERANDS = 4 };
@@ -96,11 +96,20 @@ sky_status sky_sequence_gather_begin(sky_ctx *ctx, const sky_sequence *s, sky_re
 sky_status sky_sequence_gather_end(sky_ctx *ctx, const sky_sequence *s, sky_group_exchange **exchange);
 
 /*
- * The way back: y [block(r), heads(u) * width] to mine [tokens(m), num_heads * width]; received is room for as much as mine,
- * used where U > 1 (where U = 1, y may be mine). Collective.
+ * The way back: y [block(r), heads(u) * width] to parts [tokens(m), num_heads * width], which lie as received, in parts (where
+ * U = 1, y may be parts). Collective.
  */
 sky_status sky_sequence_scatter(sky_ctx *ctx, const sky_sequence *s, int64_t width, const sky_tensor *y,
-                                const sky_tensor *received, const sky_tensor *mine);
+                                const sky_tensor *parts);
+
+/*
+ * This rank's rows [tokens(m), num_heads * width] to parts, and parts to rows, for what no op writes or reads in parts. Where
+ * U = 1 both may be the same memory. Not collective.
+ */
+sky_status sky_sequence_pack(sky_ctx *ctx, const sky_sequence *s, int64_t width, const sky_tensor *rows,
+                             const sky_tensor *parts);
+sky_status sky_sequence_unpack(sky_ctx *ctx, const sky_sequence *s, int64_t width, const sky_tensor *parts,
+                               const sky_tensor *rows);
 
 /*
  * One step around the ring: sends the tensors `from` (of the block that this rank has now) to the next ring rank and

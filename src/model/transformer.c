@@ -156,7 +156,7 @@ static sky_status alloc_pass(sky_ctx *ctx, transformer_pass *p)
     const sky_dtype compute = p->model->arithmetic.compute;
     const sky_dtype input = sky_transformer_input_dtype(p->model);
     const int64_t rows[] = {p->tokens.count, d->dim};
-    sky_tensor *const wide[] = {&p->delta, &p->q, &p->k, &p->v, &p->attended};
+    sky_tensor *const wide[] = {&p->delta, &p->q, &p->attended};
     SKY_TRY(sky_ctx_tensor(ctx, &p->time, SKY_F32, 2, (int64_t[]){1, d->dim}));
     SKY_TRY(sky_ctx_tensor(ctx, &p->time6, SKY_F32, 2, (int64_t[]){NUM_MODULATIONS, d->dim}));
     SKY_TRY(sky_ctx_tensor(ctx, &p->m, SKY_F32, 2, (int64_t[]){NUM_MODULATIONS, d->dim}));

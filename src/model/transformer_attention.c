@@ -37,21 +37,6 @@ static int64_t num_groups(int64_t rows, int64_t group)
     return (rows + group - 1) / group;
 }
 
-static sky_status norm_rotate(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *weight, const sky_tensor *x,
-                              const sky_tensor *y)
-{
-    return sky_qk_norm_rope(
-        ctx, &(sky_qk_norm_rope_args){
-                 .y = *y, .x = *x, .weight = *weight, .freqs = p->args->freqs, .eps = p->model->dims.eps});
-}
-
-/* x [rows, columns] as [rows, columns / head_dim, head_dim] */
-static sky_tensor by_heads(const transformer_pass *p, const sky_tensor *x)
-{
-    const int64_t head_dim = p->model->dims.head_dim;
-    return sky_tensor_reshape(x, 3, (int64_t[]){x->shape[0], x->shape[1] / head_dim, head_dim});
-}
-
 /* V's codes as tiles: x [tiles, columns] as [tiles, heads, head_dim, 128] */
 static sky_tensor by_tiles(const transformer_pass *p, const sky_tensor *x)
 {
@@ -62,45 +47,77 @@ static sky_tensor by_tiles(const transformer_pass *p, const sky_tensor *x)
 
 /* ---- operands in the compute type ---- */
 
+static sky_status alloc_rows(sky_ctx *ctx, const transformer_pass *p, sky_tensor *rows)
+{
+    return sky_ctx_tensor(ctx, rows, p->attended.dtype, 2, p->attended.shape);
+}
+
+static sky_status alloc_values(sky_ctx *ctx, const transformer_pass *p, sky_reach reach, const sky_tensor *mine,
+                               sky_operand_parts *parts)
+{
+    *parts = (sky_operand_parts){.mine = *mine, .tokens_per_row = 1, .width = p->model->dims.head_dim};
+    return sky_sequence_alloc(ctx, &p->sequence, reach, parts);
+}
+
+/* p->attended to parts */
+static sky_status norm_rotate(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *weight,
+                              const sky_tensor *parts)
+{
+    return sky_qk_norm_rope(ctx, &(sky_qk_norm_rope_args){.y = *parts,
+                                                          .x = p->attended,
+                                                          .weight = *weight,
+                                                          .freqs = p->args->freqs,
+                                                          .eps = p->model->dims.eps,
+                                                          .num_parts = p->sequence.ulysses_degree});
+}
+
+/* Linear layers write to p->attended, which nobody needs yet: what is made of it lies in parts, and is left alone while sent. */
 static sky_status make_operands(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const transformer_input *input,
                                 attention_operands *o, attention_exchanges *x)
 {
     const transformer_block *b = &p->model->blocks[layer];
-    const int64_t head_dim = p->model->dims.head_dim;
-    o->q = (sky_operand_parts){.mine = p->q, .tokens_per_row = 1, .width = head_dim};
-    o->k = (sky_operand_parts){.mine = p->k, .tokens_per_row = 1, .width = head_dim};
-    o->v = (sky_operand_parts){.mine = p->v, .tokens_per_row = 1, .width = head_dim};
-    SKY_TRY(sky_sequence_alloc(ctx, &p->sequence, SKY_REACH_BLOCK, &o->q));
-    SKY_TRY(sky_sequence_alloc(ctx, &p->sequence, keys_reach(&p->sequence), &o->k));
-    SKY_TRY(sky_sequence_alloc(ctx, &p->sequence, keys_reach(&p->sequence), &o->v));
+    const sky_reach reach = keys_reach(&p->sequence);
+    const bool in_parts = p->sequence.ulysses_degree > 1;
+    sky_tensor k;
+    sky_tensor v;
+    SKY_TRY(alloc_rows(ctx, p, &k));
+    SKY_TRY(alloc_rows(ctx, p, &v));
+    SKY_TRY(alloc_values(ctx, p, SKY_REACH_BLOCK, &p->q, &o->q));
+    SKY_TRY(alloc_values(ctx, p, reach, &k, &o->k));
+    SKY_TRY(alloc_values(ctx, p, reach, &v, &o->v));
 
-    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->k, input, &p->k));
-    SKY_TRY(norm_rotate(ctx, p, &b->norm_k, &p->k, &p->k));
-    SKY_TRY(sky_transformer_see(ctx, p, layer, "k_rope", &p->k));
-    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->v, input, &p->v));
-    SKY_TRY(sky_transformer_see(ctx, p, layer, "v", &p->v));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->k, input, &p->attended));
+    SKY_TRY(norm_rotate(ctx, p, &b->norm_k, &k));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "k_rope", &k));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->v, input, in_parts ? &p->attended : &v));
+    SKY_TRY(in_parts ? sky_sequence_pack(ctx, &p->sequence, p->model->dims.head_dim, &p->attended, &v) : SKY_OK);
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "v", &v));
     const sky_operand_parts keys[] = {o->k, o->v};
-    SKY_TRY(sky_sequence_gather_begin(ctx, &p->sequence, keys_reach(&p->sequence), keys, 2, &x->keys));
+    SKY_TRY(sky_sequence_gather_begin(ctx, &p->sequence, reach, keys, 2, &x->keys));
 
-    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->q, input, &p->q));
-    SKY_TRY(sky_transformer_see(ctx, p, layer, "self_attn_q", &p->q));
-    SKY_TRY(norm_rotate(ctx, p, &b->norm_q, &p->q, &p->q));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->q, input, &p->attended));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "self_attn_q", &p->attended));
+    SKY_TRY(norm_rotate(ctx, p, &b->norm_q, &p->q));
     SKY_TRY(sky_transformer_see(ctx, p, layer, "q_rope", &p->q));
     return sky_sequence_gather_begin(ctx, &p->sequence, SKY_REACH_BLOCK, &o->q, 1, &x->queries);
 }
 
 /* ---- operands in 8 bits: docs/numerics.md, the 8-bit contract ---- */
 
-/* Sums and maxima over tokens: this rank's, and those of all members. */
+/* Sums and maxima over tokens, this rank's and those of all members, and what follows from them. */
 typedef struct token_statistics {
     sky_tensor sums, amax;         /* [dim] i64, f32: this rank's tokens */
     sky_tensor all_sums, all_amax; /* [members, dim] */
+    sky_tensor k_mean, v_scale;    /* [num_heads, head_dim] f32 */
 } token_statistics;
 
 static sky_status alloc_statistics(sky_ctx *ctx, const transformer_pass *p, token_statistics *t)
 {
     const int64_t dim = p->model->dims.dim;
+    const int64_t heads[] = {p->model->dims.num_heads, p->model->dims.head_dim};
     const int64_t members = sky_sequence_members(&p->sequence);
+    SKY_TRY(sky_ctx_tensor(ctx, &t->k_mean, SKY_F32, 2, heads));
+    SKY_TRY(sky_ctx_tensor(ctx, &t->v_scale, SKY_F32, 2, heads));
     SKY_TRY(sky_ctx_tensor(ctx, &t->sums, SKY_I64, 1, &dim));
     SKY_TRY(sky_ctx_tensor(ctx, &t->amax, SKY_F32, 1, &dim));
     t->all_sums = t->sums;
@@ -150,56 +167,67 @@ static sky_status alloc_operands_8bit(sky_ctx *ctx, const transformer_pass *p, a
     return alloc_tiles(ctx, p, reach, &o->v);
 }
 
-static sky_status quantize_heads(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *x, const sky_tensor *mean,
-                                 const sky_operand_parts *codes, const sky_operand_parts *scale)
+/* Queries, or keys less their mean: x as its linear layer left it. */
+static sky_status quantize_heads(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *x, const sky_tensor *weight,
+                                 const sky_tensor *mean, const sky_operand_parts *codes, const sky_operand_parts *scale)
 {
-    return sky_quantize_heads(ctx, &(sky_quantize_heads_args){.codes = by_heads(p, &codes->mine),
-                                                              .scale = scale->mine,
-                                                              .x = by_heads(p, x),
-                                                              .mean = *mean,
-                                                              .tokens_per_group = scale->tokens_per_row});
+    return sky_qk_norm_rope_quantize(ctx, &(sky_qk_norm_rope_quantize_args){.codes = codes->mine,
+                                                                            .scale = scale->mine,
+                                                                            .x = *x,
+                                                                            .weight = *weight,
+                                                                            .freqs = p->args->freqs,
+                                                                            .eps = p->model->dims.eps,
+                                                                            .mean = *mean,
+                                                                            .tokens_per_group = scale->tokens_per_row,
+                                                                            .num_parts = p->sequence.ulysses_degree});
 }
 
 /* Codes of keys and values, whose mean and scales are those of all members' tokens. */
-static sky_status quantize_keys(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *rotated,
-                                const token_statistics *t, attention_operands *o)
+static sky_status quantize_keys(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *weight, const sky_tensor *k,
+                                const sky_tensor *v, const token_statistics *t, attention_operands *o)
 {
-    const sky_transformer_dims *d = &p->model->dims;
-    const int64_t heads[] = {d->num_heads, d->head_dim};
+    const int64_t dim = p->model->dims.dim;
     const sky_span own = sky_sequence_own_heads(&p->sequence);
-    sky_tensor mean;
-    sky_tensor v_scale;
-    SKY_TRY(sky_ctx_tensor(ctx, &mean, SKY_F32, 1, &d->dim));
-    SKY_TRY(sky_ctx_tensor(ctx, &v_scale, SKY_F32, 1, &d->dim));
-    SKY_TRY(sky_sums_to_mean(
-        ctx, &(sky_sums_to_mean_args){.mean = mean, .sums = t->all_sums, .num_tokens = p->sequence.num_tokens}));
-    mean = sky_tensor_reshape(&mean, 2, heads);
-    SKY_TRY(quantize_heads(ctx, p, rotated, &mean, &o->k, &o->k_scale));
-    SKY_TRY(sky_quantize_channels(
-        ctx, &(sky_quantize_channels_args){.codes = o->v.mine, .scale = v_scale, .x = p->v, .amax = t->all_amax}));
-    v_scale = sky_tensor_reshape(&v_scale, 2, heads);
-    o->v_scale = sky_tensor_rows(&v_scale, own.first, own.count);
+    SKY_TRY(sky_sums_to_mean(ctx, &(sky_sums_to_mean_args){.mean = sky_tensor_reshape(&t->k_mean, 1, &dim),
+                                                           .sums = t->all_sums,
+                                                           .num_tokens = p->sequence.num_tokens}));
+    SKY_TRY(quantize_heads(ctx, p, k, weight, &t->k_mean, &o->k, &o->k_scale));
+    SKY_TRY(sky_quantize_channels(ctx, &(sky_quantize_channels_args){.codes = o->v.mine,
+                                                                     .scale = sky_tensor_reshape(&t->v_scale, 1, &dim),
+                                                                     .x = *v,
+                                                                     .amax = t->all_amax,
+                                                                     .num_parts = p->sequence.ulysses_degree}));
+    o->v_scale = sky_tensor_rows(&t->v_scale, own.first, own.count);
     return SKY_OK;
 }
 
+/*
+ * Keys are normed and rotated twice, for their sums and for their codes, and written down neither time. Keys, queries and
+ * values (in p->attended, which nobody needs yet) stay as their linear layers left them until codes exist.
+ */
 static sky_status make_operands_8bit(sky_ctx *ctx, const transformer_pass *p, int64_t layer,
                                      const transformer_input *input, attention_operands *o, attention_exchanges *x)
 {
     const transformer_block *b = &p->model->blocks[layer];
+    const sky_tensor *v = &p->attended;
     const sky_tensor no_mean = {0};
     token_statistics t;
-    sky_tensor rotated; /* keys, then queries, after norm and rotation: f32, rounded to nothing on the way to codes */
+    sky_tensor k;
     SKY_TRY(alloc_operands_8bit(ctx, p, o));
     SKY_TRY(alloc_statistics(ctx, p, &t));
-    SKY_TRY(sky_ctx_tensor(ctx, &rotated, SKY_F32, 2, (int64_t[]){p->tokens.count, p->model->dims.dim}));
+    const size_t mark = sky_arena_mark(ctx->arena);
+    SKY_TRY(alloc_rows(ctx, p, &k));
 
-    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->k, input, &p->k));
-    SKY_TRY(norm_rotate(ctx, p, &b->norm_k, &p->k, &rotated));
-    SKY_TRY(sky_channel_sums(
-        ctx, &(sky_channel_sums_args){.sums = t.sums, .x = rotated, .num_tokens = p->sequence.num_tokens}));
-    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->v, input, &p->v));
-    SKY_TRY(sky_transformer_see(ctx, p, layer, "v", &p->v));
-    SKY_TRY(sky_channel_amax(ctx, &(sky_channel_amax_args){.amax = t.amax, .x = p->v}));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->k, input, &k));
+    SKY_TRY(sky_qk_norm_rope_sums(ctx, &(sky_qk_norm_rope_sums_args){.sums = t.sums,
+                                                                     .x = k,
+                                                                     .weight = b->norm_k,
+                                                                     .freqs = p->args->freqs,
+                                                                     .eps = p->model->dims.eps,
+                                                                     .num_tokens = p->sequence.num_tokens}));
+    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->v, input, v));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "v", v));
+    SKY_TRY(sky_channel_amax(ctx, &(sky_channel_amax_args){.amax = t.amax, .x = *v}));
     const sky_shared_row rows[] = {{t.sums, t.all_sums}, {t.amax, t.all_amax}};
     SKY_TRY(sky_sequence_share_begin(ctx, &p->sequence, rows, 2, &x->keys));
 
@@ -207,12 +235,12 @@ static sky_status make_operands_8bit(sky_ctx *ctx, const transformer_pass *p, in
     SKY_TRY(sky_transformer_see(ctx, p, layer, "self_attn_q", &p->q));
 
     SKY_TRY(sky_sequence_gather_end(ctx, &p->sequence, &x->keys));
-    SKY_TRY(quantize_keys(ctx, p, &rotated, &t, o));
+    SKY_TRY(quantize_keys(ctx, p, &b->norm_k, &k, v, &t, o));
+    sky_arena_release(ctx->arena, mark);
     const sky_operand_parts keys[] = {o->k, o->k_scale, o->v};
     SKY_TRY(sky_sequence_gather_begin(ctx, &p->sequence, keys_reach(&p->sequence), keys, 3, &x->keys));
 
-    SKY_TRY(norm_rotate(ctx, p, &b->norm_q, &p->q, &rotated));
-    SKY_TRY(quantize_heads(ctx, p, &rotated, &no_mean, &o->q, &o->q_scale));
+    SKY_TRY(quantize_heads(ctx, p, &p->q, &b->norm_q, &no_mean, &o->q, &o->q_scale));
     const sky_operand_parts queries[] = {o->q, o->q_scale};
     return sky_sequence_gather_begin(ctx, &p->sequence, SKY_REACH_BLOCK, queries, 2, &x->queries);
 }
@@ -332,11 +360,9 @@ static sky_status attend_to_all(sky_ctx *ctx, const transformer_pass *p, const a
     const int64_t head_dim = p->model->dims.head_dim;
     const sky_tensor no_lse = {0};
     sky_tensor y = p->attended;
-    sky_tensor received = {0};
     if (s->ulysses_degree > 1) {
         SKY_TRY(sky_ctx_tensor(ctx, &y, p->attended.dtype, 2,
                                (int64_t[]){sky_sequence_own_block(s).count, heads.count * head_dim}));
-        SKY_TRY(sky_ctx_tensor(ctx, &received, p->attended.dtype, 2, p->attended.shape));
     }
     SKY_TRY(sky_sequence_gather_end(ctx, s, &x->keys));
     SKY_TRY(sky_sequence_gather_end(ctx, s, &x->queries));
@@ -346,7 +372,12 @@ static sky_status attend_to_all(sky_ctx *ctx, const transformer_pass *p, const a
         const attention_keys keys = {.k = o->k.gathered, .k_scale = o->k_scale.gathered, .v = o->v.gathered};
         SKY_TRY(attend(ctx, p, o, &keys, &y, &no_lse));
     }
-    return sky_sequence_scatter(ctx, s, head_dim, &y, &received, &p->attended);
+    if (s->ulysses_degree == 1) {
+        return SKY_OK;
+    }
+    /* The way back is by way of p->q: queries have been sent, or are codes by now. */
+    SKY_TRY(sky_sequence_scatter(ctx, s, head_dim, &y, &p->q));
+    return sky_sequence_unpack(ctx, s, head_dim, &p->q, &p->attended);
 }
 
 sky_status sky_transformer_attend(sky_ctx *ctx, const transformer_pass *p, int64_t layer,

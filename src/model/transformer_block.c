@@ -49,12 +49,6 @@ static sky_status add_gated(sky_ctx *ctx, const transformer_pass *p, const sky_t
                                                             .rows_per_group = p->sequence.num_tokens});
 }
 
-/* [rows, dim] -> [rows, heads, head_dim] */
-static sky_tensor by_heads(const transformer_pass *p, const sky_tensor *x)
-{
-    return sky_tensor_reshape(x, 3, (int64_t[]){x->shape[0], p->model->dims.num_heads, p->model->dims.head_dim});
-}
-
 static sky_status self_attention(sky_ctx *ctx, const transformer_pass *p, int64_t layer)
 {
     const transformer_block *b = &p->model->blocks[layer];

@@ -55,17 +55,24 @@ typedef struct transformer_pass {
     const sky_transformer *model;
     const sky_transformer_args *args;
     sky_sequence sequence;
-    sky_span tokens;              /* this rank's rows */
-    sky_tensor time;              /* [1, dim] f32: e */
-    sky_tensor time6;             /* [6, dim] f32: e0 */
-    sky_tensor m;                 /* [6, dim] f32: modulation of the block at hand */
-    sky_tensor x;                 /* [rows, dim] f32: residual stream inside a block */
-    sky_tensor x_between;         /* [rows, dim] compute type: between blocks (x itself in f32) */
-    sky_tensor normed;            /* [rows, dim] on its way into linear layers (input_dtype) */
-    sky_tensor delta;             /* [rows, dim] compute type: a sub-layer's output (normed itself where alike) */
-    sky_tensor q, k, v, attended; /* [rows, dim] compute type */
+    sky_span tokens;        /* this rank's rows */
+    sky_tensor time;        /* [1, dim] f32: e */
+    sky_tensor time6;       /* [6, dim] f32: e0 */
+    sky_tensor m;           /* [6, dim] f32: modulation of the block at hand */
+    sky_tensor x;           /* [rows, dim] f32: residual stream inside a block */
+    sky_tensor x_between;   /* [rows, dim] compute type: between blocks (x itself in f32) */
+    sky_tensor normed;      /* [rows, dim] on its way into linear layers (input_dtype) */
+    sky_tensor delta;       /* [rows, dim] compute type: a sub-layer's output (normed itself where alike) */
+    sky_tensor q, attended; /* [rows, dim] compute type */
     transformer_room room;
 } transformer_pass;
+
+/* x [rows, columns] as [rows, heads, head_dim] */
+static inline sky_tensor by_heads(const transformer_pass *p, const sky_tensor *x)
+{
+    const int64_t head_dim = p->model->dims.head_dim;
+    return sky_tensor_reshape(x, 3, (int64_t[]){x->shape[0], x->shape[1] / head_dim, head_dim});
+}
 
 /* ---- transformer_linear.c: the linear layers, in any format ---- */
 
@@ -91,7 +98,7 @@ sky_status sky_transformer_apply_block(sky_ctx *ctx, const sky_transformer *m, c
 
 /*
  * Self-attention of a block over all tokens, on any layout: from the layers' input to p->attended [rows, dim], this rank's
- * tokens, all heads. Uses p->q, p->k, p->v. Collective over p->sequence.
+ * tokens, all heads. Uses p->q. Collective over p->sequence.
  */
 sky_status sky_transformer_attend(sky_ctx *ctx, const transformer_pass *p, int64_t layer,
                                   const transformer_input *input);

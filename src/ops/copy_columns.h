@@ -8,7 +8,7 @@
  * Types    any, the same
  * Errors   SHAPE, DTYPE
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
- * Source   arXiv 2309.14509 (DeepSpeed-Ulysses), section 3: heads sorted by receiver, and back.
+ * Source   arXiv 2309.14509 (DeepSpeed-Ulysses), section 3: packing by receiver, and back.
  */
 #ifndef SKY_OPS_COPY_COLUMNS_H
 #define SKY_OPS_COPY_COLUMNS_H

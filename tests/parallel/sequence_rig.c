@@ -50,15 +50,55 @@ sky_tensor sequence_rig_tensor(sequence_rig *rig, sky_dtype dtype, int64_t rows,
     return t;
 }
 
-sky_tensor sequence_rig_filled(sequence_rig *rig, sky_dtype dtype, const sequence_part *part)
+static void fill(const sequence_rig *rig, const sky_tensor *t, const sequence_part *part)
 {
     const int64_t columns = part->heads.count * part->width;
-    const sky_tensor t = sequence_rig_tensor(rig, dtype, part->rows.count, columns);
-    const size_t bytes = sky_dtype_bytes(dtype);
-    for (int64_t i = 0; !rig->planning && i < sky_tensor_len(&t); i++) {
-        write_value((unsigned char *)t.data + (size_t)i * bytes, bytes, index_in_whole(part, i / columns, i % columns));
+    const size_t bytes = sky_dtype_bytes(t->dtype);
+    for (int64_t i = 0; !rig->planning && i < part->rows.count * columns; i++) {
+        write_value((unsigned char *)t->data + (size_t)i * bytes, bytes,
+                    index_in_whole(part, i / columns, i % columns));
+    }
+}
+
+sky_tensor sequence_rig_filled(sequence_rig *rig, sky_dtype dtype, const sequence_part *part)
+{
+    const sky_tensor t = sequence_rig_tensor(rig, dtype, part->rows.count, part->heads.count * part->width);
+    fill(rig, &t, part);
+    return t;
+}
+
+/* The part of Ulysses rank u in a tensor that lies in parts: behind those of the ranks before it. */
+static sky_tensor part_at(const sequence_rig *rig, const sky_tensor *t, const sequence_part *all, int u,
+                          sequence_part *part)
+{
+    const size_t bytes = sky_dtype_bytes(t->dtype);
+    char *data = t->data;
+    *part = *all;
+    for (int i = 0; i <= u; i++) {
+        part->heads = sky_sequence_heads(&rig->s, i);
+        data += i < u ? (size_t)(part->rows.count * part->heads.count * part->width) * bytes : 0;
+    }
+    return SKY_TENSOR(data, t->dtype, part->rows.count, part->heads.count * part->width);
+}
+
+sky_tensor sequence_rig_filled_parts(sequence_rig *rig, sky_dtype dtype, const sequence_part *all)
+{
+    const sky_tensor t = sequence_rig_tensor(rig, dtype, all->rows.count, all->heads.count * all->width);
+    for (int u = 0; u < rig->s.ulysses_degree; u++) {
+        sequence_part part;
+        const sky_tensor place = part_at(rig, &t, all, u, &part);
+        fill(rig, &place, &part);
     }
     return t;
+}
+
+void sequence_rig_holds_parts(const sequence_rig *rig, const char *what, const sky_tensor *t, const sequence_part *all)
+{
+    for (int u = 0; u < rig->s.ulysses_degree; u++) {
+        sequence_part part;
+        const sky_tensor place = part_at(rig, t, all, u, &part);
+        sequence_rig_holds(rig, what, &place, &part);
+    }
 }
 
 bool sequence_rig_holds(const sequence_rig *rig, const char *what, const sky_tensor *t, const sequence_part *part)

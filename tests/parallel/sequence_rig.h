@@ -44,6 +44,10 @@ sky_span sequence_rows(sky_span tokens, int64_t tokens_per_row);
 sky_tensor sequence_rig_tensor(sequence_rig *rig, sky_dtype dtype, int64_t rows, int64_t columns);
 sky_tensor sequence_rig_filled(sequence_rig *rig, sky_dtype dtype, const sequence_part *part);
 
+/* The same of rows of all heads that lie in parts, one for each Ulysses rank; and whether t holds them so. */
+sky_tensor sequence_rig_filled_parts(sequence_rig *rig, sky_dtype dtype, const sequence_part *all);
+void sequence_rig_holds_parts(const sequence_rig *rig, const char *what, const sky_tensor *t, const sequence_part *all);
+
 /* Whether the first rows of t hold the part; fails the case otherwise. True when planning. */
 bool sequence_rig_holds(const sequence_rig *rig, const char *what, const sky_tensor *t, const sequence_part *part);
 

@@ -48,8 +48,8 @@ typedef struct operand_kind {
     int64_t tokens_per_row, width;
 } operand_kind;
 
-/* Codes, their scales for 64 and for 128 tokens, and 16-bit values. */
-static const operand_kind kinds[] = {{SKY_I8, 1, 3}, {SKY_F32, 64, 1}, {SKY_F32, 128, 1}, {SKY_BF16, 1, 2}};
+/* Codes, their scales for 64 and for 128 tokens, and 16-bit values; tiles of codes are like scales, but wider. */
+static const operand_kind kinds[] = {{SKY_I8, 1, 3}, {SKY_F32, 64, 1}, {SKY_F32, 128, 5}, {SKY_BF16, 1, 2}};
 enum { NUM_KINDS = sizeof kinds / sizeof kinds[0] };
 
 static sequence_part part_of(const sequence_rig *rig, const operand_kind *kind, sky_span tokens, sky_span heads)
@@ -81,7 +81,7 @@ static void prepare(sequence_rig *rig, sky_reach reach, sky_operand_parts operan
 {
     for (int i = 0; i < NUM_KINDS; i++) {
         const sequence_part part = part_of_mine(rig, &kinds[i]);
-        operands[i] = (sky_operand_parts){.mine = sequence_rig_filled(rig, kinds[i].dtype, &part),
+        operands[i] = (sky_operand_parts){.mine = sequence_rig_filled_parts(rig, kinds[i].dtype, &part),
                                           .tokens_per_row = kinds[i].tokens_per_row,
                                           .width = kinds[i].width};
         sequence_rig_ok(rig, "alloc", sky_sequence_alloc(&rig->ctx, &rig->s, reach, &operands[i]));
@@ -94,7 +94,7 @@ static void expect_gathered(const sequence_rig *rig, sky_reach reach, const sky_
         const sequence_part mine = part_of_mine(rig, &kinds[i]);
         const sequence_part gathered = part_gathered(rig, &kinds[i], reach);
         sequence_rig_holds(rig, reach == SKY_REACH_ALL ? "all" : "block", &operands[i].gathered, &gathered);
-        sequence_rig_holds(rig, "mine", &operands[i].mine, &mine);
+        sequence_rig_holds_parts(rig, "mine", &operands[i].mine, &mine);
     }
 }
 
@@ -157,12 +157,9 @@ static void scatter(sequence_rig *rig)
         const sequence_part gathered = part_gathered(rig, &scattered[i], SKY_REACH_BLOCK);
         const int64_t columns = rig->s.num_heads * scattered[i].width;
         const sky_tensor y = sequence_rig_filled(rig, scattered[i].dtype, &gathered);
-        const sky_tensor back = sequence_rig_tensor(rig, scattered[i].dtype, mine.rows.count, columns);
-        const sky_tensor room = rig->s.ulysses_degree > 1
-                                    ? sequence_rig_tensor(rig, scattered[i].dtype, mine.rows.count, columns)
-                                    : (sky_tensor){0};
-        sequence_rig_ok(rig, "scatter", sky_sequence_scatter(&rig->ctx, &rig->s, scattered[i].width, &y, &room, &back));
-        sequence_rig_holds(rig, "scattered", &back, &mine);
+        const sky_tensor parts = sequence_rig_tensor(rig, scattered[i].dtype, mine.rows.count, columns);
+        sequence_rig_ok(rig, "scatter", sky_sequence_scatter(&rig->ctx, &rig->s, scattered[i].width, &y, &parts));
+        sequence_rig_holds_parts(rig, "scattered", &parts, &mine);
         sequence_rig_holds(rig, "what was scattered", &y, &gathered);
     }
 }
@@ -170,6 +167,33 @@ static void scatter(sequence_rig *rig)
 TEST(scatter)
 {
     sequence_rig_run(scatter, NULL);
+}
+
+/* Rows to parts and back; where there is one part, in place too. */
+static void pack(sequence_rig *rig)
+{
+    static const operand_kind packed[] = {{SKY_BF16, 1, 2}, {SKY_F32, 1, 5}, {SKY_I8, 1, 3}};
+    for (size_t i = 0; i < sizeof packed / sizeof packed[0]; i++) {
+        const sequence_part mine = part_of_mine(rig, &packed[i]);
+        const int64_t columns = rig->s.num_heads * packed[i].width;
+        const sky_tensor rows = sequence_rig_filled(rig, packed[i].dtype, &mine);
+        const sky_tensor parts = sequence_rig_tensor(rig, packed[i].dtype, mine.rows.count, columns);
+        const sky_tensor back = sequence_rig_tensor(rig, packed[i].dtype, mine.rows.count, columns);
+        sequence_rig_ok(rig, "pack", sky_sequence_pack(&rig->ctx, &rig->s, packed[i].width, &rows, &parts));
+        sequence_rig_ok(rig, "unpack", sky_sequence_unpack(&rig->ctx, &rig->s, packed[i].width, &parts, &back));
+        sequence_rig_holds_parts(rig, "packed", &parts, &mine);
+        sequence_rig_holds(rig, "unpacked", &back, &mine);
+        sequence_rig_holds(rig, "what was packed", &rows, &mine);
+        if (rig->s.ulysses_degree == 1) {
+            sequence_rig_ok(rig, "in place", sky_sequence_pack(&rig->ctx, &rig->s, packed[i].width, &rows, &rows));
+            sequence_rig_holds(rig, "packed in place", &rows, &mine);
+        }
+    }
+}
+
+TEST(pack)
+{
+    sequence_rig_run(pack, NULL);
 }
 
 /* Every block comes by once, at the step that says so. The first one is in a buffer of just its rows. */
@@ -315,6 +339,7 @@ TEST(whole)
     CHECK(sky_sequence_own_block(&rig.s).count == 7 && sky_sequence_largest_block(&rig.s) == 7);
     gather(&(sequence_rig){.s = rig.s, .ctx = rig.ctx, .planning = true, .with = &(sky_reach){SKY_REACH_ALL}});
     scatter(&rig);
+    pack(&rig);
     ring(&rig);
     share_rows(&rig);
     share_row(&rig);
@@ -337,13 +362,9 @@ static void refuse(sequence_rig *rig)
     wrong = o[3];
     wrong.gathered = sequence_rig_tensor(rig, SKY_BF16, s->num_tokens + 1, 2);
     EXPECT(sky_sequence_gather_begin(ctx, s, SKY_REACH_ALL, &wrong, 1, &exchange) == SKY_ERR_SHAPE);
-    if (s->ulysses_degree > 1) {
-        wrong = o[3];
-        wrong.sorted = (sky_tensor){.dtype = SKY_BF16, .num_dims = 2};
-        EXPECT(sky_sequence_own_tokens(s).count == 0 ||
-               sky_sequence_gather_begin(ctx, s, SKY_REACH_ALL, &wrong, 1, &exchange) == SKY_ERR_SHAPE);
-    }
-    EXPECT(sky_sequence_scatter(ctx, s, 3, &wrong.gathered, &o[3].sorted, &o[3].mine) == SKY_ERR_SHAPE);
+    EXPECT(sky_sequence_scatter(ctx, s, 3, &wrong.gathered, &o[3].mine) == SKY_ERR_SHAPE);
+    EXPECT(sky_sequence_pack(ctx, s, 2, &wrong.gathered, &o[3].mine) == SKY_ERR_SHAPE);
+    EXPECT(sky_sequence_unpack(ctx, s, 2, &o[3].mine, &wrong.gathered) == SKY_ERR_SHAPE);
     EXPECT(sky_sequence_share_rows(ctx, s, &o[3].mine, &wrong.gathered) == SKY_ERR_SHAPE);
     const sky_shared_row row = {.mine = o[3].mine, .all = wrong.gathered};
     EXPECT(sky_sequence_share_begin(ctx, s, &row, 1, &exchange) == SKY_ERR_SHAPE);

@@ -51,7 +51,7 @@ static uint64_t plan_layer(const sky_sequence *sequence, const attention_size *s
         sky_group_exchange *exchange = NULL;
         EXPECT(sky_sequence_pass_begin(&ctx, &s, step, both, 2, &exchange) == SKY_OK && exchange == NULL);
     }
-    EXPECT(sky_sequence_scatter(&ctx, &s, size->head_dim, &q.gathered, &q.sorted, &q.mine) == SKY_OK);
+    EXPECT(sky_sequence_scatter(&ctx, &s, size->head_dim, &q.gathered, &q.mine) == SKY_OK);
     return planned.bytes;
 }
 
