@@ -482,6 +482,11 @@ static void print_row(const study *s, int index, json_t *rows)
     json_t *row =
         json_pack("{s:s, s:f, s:I, s:f, s:f}", "name", variants[index].name, "forward_error", error, "weight_bytes",
                   (json_int_t)r->weight_bytes, "plain_share", r->plain_share, "seconds", r->seconds);
+    json_t *errors = json_array(); /* to compare two builds, prompt by prompt */
+    for (int i = 0; i < s->num_prompts; i++) {
+        json_array_append_new(errors, json_real(r->error[i]));
+    }
+    json_object_set_new(row, "forward_errors", errors);
     printf("%-24s %8.5f", variants[index].name, error);
     if (s->done[CONTRACT]) {
         const double base = mean_of(contract->error, s->num_prompts);
