@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Attention is written for the head dim that every published model has, which is the length of a tile of keys too. */
-enum { TILE = SKY_K_GROUP_TOKENS, PIECE = 192, VECS = TILE / SKY_CPU_LANES };
+enum { TILE = SKY_K_GROUP_TOKENS, STEP_TILES = SKY_P_STEP_KEYS / TILE, PIECE = 192, VECS = TILE / SKY_CPU_LANES };
 
 /* ---- queries and keys with scales over other groups of tokens ---- */
 
@@ -44,10 +44,10 @@ typedef struct attention_job {
 } attention_job;
 
 typedef struct attention_work {
-    float keys[TILE * TILE];   /* [channel][key] */
-    float values[TILE * TILE]; /* [key][channel] */
+    float keys[STEP_TILES][TILE * TILE];   /* [channel][key] */
+    float values[STEP_TILES][TILE * TILE]; /* [key][channel] */
     float queries[PIECE * TILE];
-    float scores[PIECE * TILE];
+    float scores[STEP_TILES][PIECE * TILE];
     float sums[PIECE * TILE];
     float maxima[PIECE], totals[PIECE];
 } attention_work;
@@ -79,50 +79,45 @@ static void product(const float *a, const float *b, float *c, bool first)
 }
 
 /* Rows [first, first + rows) of one head as floats, zeros behind; keys go [key, channel] -> [channel, key], values back. */
-static void read_tile(const attention_job *job, int64_t head, int64_t first, int64_t rows, attention_work *w)
+static void read_tile(const attention_job *job, int64_t head, int64_t first, int64_t rows, float *keys, float *values)
 {
     const int64_t width = job->num_heads * TILE;
     const uint8_t *v = (const uint8_t *)job->args->v.data + (first / TILE * job->num_heads + head) * TILE * TILE;
     for (int64_t j = 0; j < TILE; j++) {
         const int64_t at = (first + j) * width + head * TILE;
         for (int64_t d = 0; d < TILE; d++) {
-            w->keys[d * TILE + j] = j < rows ? (float)((const int8_t *)job->args->k.data)[at + d] : 0.0F;
-            w->values[j * TILE + d] = sky_e4m3_value(v[d * SKY_V_TILE_TOKENS + sky_v_tile_position(j)]);
+            keys[d * TILE + j] = j < rows ? (float)((const int8_t *)job->args->k.data)[at + d] : 0.0F;
+            values[j * TILE + d] = sky_e4m3_value(v[d * SKY_V_TILE_TOKENS + sky_v_tile_position(j)]);
         }
     }
 }
 
-/* ops/attention_8bit.h, one query and one tile; every key has a scale of its own. */
-static void softmax_tile(float *s, float *sum, float *maximum, float *total, const float *scale, int64_t keys,
-                         float softmax_scale)
+/* ops/attention_8bit.h, query i and one step of keys; every key has a scale of its own. */
+static void softmax_step(attention_work *w, int64_t i, const float *scale, int64_t keys, float softmax_scale)
 {
-    for (int64_t j = 0; j < TILE; j++) {
-        s[j] = j < keys ? s[j] * scale[j] * softmax_scale : -__builtin_inff();
-    }
-    sky_vec most = sky_vec_load(s);
-    for (int i = 1; i < VECS; i++) {
-        most = sky_vec_max(most, sky_vec_load(s + i * SKY_CPU_LANES));
-    }
-    float now = *maximum;
-    for (int lane = 0; lane < SKY_CPU_LANES; lane++) {
-        now = most[lane] > now ? most[lane] : now;
+    float now = w->maxima[i];
+    for (int64_t j = 0; j < STEP_TILES * TILE; j++) {
+        float *s = w->scores[j / TILE] + i * TILE + j % TILE;
+        *s = j < keys ? *s * scale[j] * softmax_scale : -__builtin_inff();
+        now = *s > now ? *s : now;
     }
     sky_vec sum_p = {0};
-    for (int i = 0; i < VECS; i++) {
-        float *at = s + i * SKY_CPU_LANES;
+    for (int64_t j = 0; j < STEP_TILES * TILE; j += SKY_CPU_LANES) {
+        float *at = w->scores[j / TILE] + i * TILE + j % TILE;
         const sky_vec p = sky_vec_exp(sky_vec_load(at) - sky_vec_all(now));
-        sum_p += p;
-        sky_vec_store(at, sky_vec_round_e4m3(p * sky_vec_all(448.0F)));
+        const sky_vec rounded = sky_vec_round_e4m3(p * sky_vec_all(448.0F));
+        sum_p += rounded;
+        sky_vec_store(at, rounded);
     }
-    float tile_total = 0.0F;
+    float step_total = 0.0F;
     for (int lane = 0; lane < SKY_CPU_LANES; lane++) {
-        tile_total += sum_p[lane];
+        step_total += sum_p[lane];
     }
-    const float shrink = sky_exp(*maximum - now);
-    *total = *total * shrink + tile_total;
-    *maximum = now;
+    const float shrink = sky_exp(w->maxima[i] - now);
+    w->totals[i] = w->totals[i] * shrink + step_total;
+    w->maxima[i] = now;
     for (int64_t d = 0; d < TILE; d++) {
-        sum[d] *= shrink;
+        w->sums[i * TILE + d] *= shrink;
     }
 }
 
@@ -132,7 +127,7 @@ static void write_piece(const attention_job *job, int64_t head, int64_t first, i
     for (int64_t i = 0; i < rows; i++) {
         const int64_t at = ((first + i) * job->num_heads + head) * TILE;
         for (int64_t d = 0; d < TILE; d++) {
-            const float y = w->sums[i * TILE + d] / 448.0F / w->totals[i] * v_scale[d];
+            const float y = w->sums[i * TILE + d] / w->totals[i] * v_scale[d];
             if (job->args->y.dtype == SKY_F32) {
                 ((float *)job->args->y.data)[at + d] = y;
             } else {
@@ -159,23 +154,27 @@ static void attend_piece(void *arg, int64_t index, int thread)
         }
         w.maxima[i] = -__builtin_inff();
     }
-    for (int64_t key = 0; key < job->num_keys; key += TILE) {
-        const int64_t keys = job->num_keys - key < TILE ? job->num_keys - key : TILE;
-        read_tile(job, head, key, keys, &w);
-        for (int64_t i = 0; i < rows; i += 2) {
-            product(w.queries + i * TILE, w.keys, w.scores + i * TILE, true);
+    for (int64_t key = 0; key < job->num_keys; key += STEP_TILES * TILE) {
+        const int64_t keys = job->num_keys - key < STEP_TILES * TILE ? job->num_keys - key : STEP_TILES * TILE;
+        for (int64_t t = 0; t * TILE < keys; t++) {
+            const int64_t tile_keys = keys - t * TILE < TILE ? keys - t * TILE : TILE;
+            read_tile(job, head, key + t * TILE, tile_keys, w.keys[t], w.values[t]);
+            for (int64_t i = 0; i < rows; i += 2) {
+                product(w.queries + i * TILE, w.keys[t], w.scores[t] + i * TILE, true);
+            }
         }
         for (int64_t i = 0; i < rows; i++) {
             const float q = e->q_scale[(first + i) / e->q_group * job->num_heads + head];
-            float scale[TILE];
+            float scale[STEP_TILES * TILE];
             for (int64_t j = 0; j < keys; j++) {
                 scale[j] = q * e->k_scale[(key + j) / e->k_group * job->num_heads + head];
             }
-            softmax_tile(w.scores + i * TILE, w.sums + i * TILE, &w.maxima[i], &w.totals[i], scale, keys,
-                         job->args->softmax_scale);
+            softmax_step(&w, i, scale, keys, job->args->softmax_scale);
         }
-        for (int64_t i = 0; i < rows; i += 2) {
-            product(w.scores + i * TILE, w.values, w.sums + i * TILE, false);
+        for (int64_t t = 0; t * TILE < keys; t++) {
+            for (int64_t i = 0; i < rows; i += 2) {
+                product(w.scores[t] + i * TILE, w.values[t], w.sums + i * TILE, false);
+            }
         }
     }
     write_piece(job, head, first, rows, &w);

@@ -1,24 +1,26 @@
 /*
  * ops/attention_8bit.h - softmax attention with INT8 queries and keys and e4m3 values
  *
- * For each query s and head n, over tiles t of SKY_K_GROUP_TOKENS keys in order, with running maximum m (-inf at first),
+ * For each query s and head n, over steps of SKY_P_STEP_KEYS keys in order, with running maximum m (-inf at first),
  * denominator d and output o (0 at first):
  *
- *     z[j]  = (q[s, n] . k[j, n]) * (q_scale[s / 64, n] * k_scale[t, n]) * softmax_scale        j in tile t; the product exact
- *     m'    = max(m, max_j z[j]);   a = exp(m - m');   p[j] = exp(z[j] - m')
- *     d     = a d + sum_j p[j]                                                                  p before rounding
- *     o     = a o + sum_j value(e4m3(448 p[j])) * value(v[t, n, :, i(j)])                       f32 in the tile, then added
+ *     z[j]  = (q[s, n] . k[j, n]) * (q_scale[s / 64, n] * k_scale[j / 128, n]) * softmax_scale    the product exact
+ *     m'    = max(m, max_j z[j]);   a = exp(m - m');   p[j] = value(e4m3(448 exp(z[j] - m')))     j in the step
+ *     d     = a d + sum_j p[j]                                                                    f32 in the step, then added
+ *     o     = a o + sum_j p[j] * value(v[j / 128, n, :, i(j)])                                    the same
  *     m     = m'
- *     y[s, n, c] = o[c] / 448 / d * v_scale[n, c]
- *     lse[s, n]  = m + ln d                                      optional: what merge_attention needs
+ *     y[s, n, c] = o[c] / d * v_scale[n, c]
+ *     lse[s, n]  = m + ln(d / 448)                               optional: what merge_attention needs
+ *
+ * Weights are rounded before they are summed, for the numerator and the denominator alike, so that they add up to one.
  *
  * K is taken less its mean over all tokens (quantize_heads): softmax does not notice. V comes in the tiles of
- * quantize_channels, where key j of a tile lies at i(j) = sky_v_tile_position(j); codes behind the last key are not read.
+ * quantize_channels, where key j lies at i(j) = sky_v_tile_position(j % 128); codes behind the last key are 0.
  *
  * Shapes   q, y [Sq, N, D]; q_scale [ceil(Sq / 64), N]; k [Sk, N, D]; k_scale [ceil(Sk / 128), N];
  *          v [ceil(Sk / 128), N, D, 128]; v_scale [N, D]; lse [Sq, N] or absent; Sk at least 1, Sq may be 0; outputs
  *          overlap nothing
- * Types    q, k i8; v e4m3; scales f32; y bf16 or f32. Scores, softmax and sums f32 (reference: the sums within a tile in f64).
+ * Types    q, k i8; v e4m3; scales f32; y bf16 or f32. Scores, softmax and sums f32 (reference: the sums within a step in f64).
  * Bytes    A query's row depends on q's row and scale, k, v and nothing else, as long as queries are cut at multiples of
  *          SKY_Q_GROUP_TOKENS; heads are independent of each other. y is the same with lse or without.
  * Errors   SHAPE, DTYPE
@@ -30,6 +32,8 @@
 
 #include "ops/quantize_channels.h"
 #include "ops/quantize_heads.h"
+
+enum { SKY_P_STEP_KEYS = 256 };
 
 typedef struct sky_attention_8bit_args {
     sky_tensor y;       /* [Sq, N, D]  out */

@@ -65,8 +65,8 @@ static double nearest_e4m3(double x)
 }
 
 /*
- * In closed form: a key's weight is rounded relative to the largest score of its own and all earlier tiles, and moves to
- * the largest of all by an exponential that is not rounded.
+ * In closed form: a key's weight is rounded relative to the largest score of its own and all earlier steps of 256 keys, and
+ * moves to the largest of all by an exponential that is not rounded. The denominator sums the rounded ones.
  */
 static void expect_row(const attention_params *p, int64_t s, int64_t n, double *z, double *want)
 {
@@ -87,11 +87,11 @@ static void expect_row(const attention_params *p, int64_t s, int64_t n, double *
     }
     double so_far = -INFINITY;
     for (int64_t j = 0; j < p->keys; j++) {
-        for (int64_t i = j; j % 128 == 0 && i < j + 128 && i < p->keys; i++) {
+        for (int64_t i = j; j % 256 == 0 && i < j + 256 && i < p->keys; i++) {
             so_far = fmax(so_far, z[i]);
         }
-        total += exp(z[j] - max);
         const double weight = nearest_e4m3(448.0 * exp(z[j] - so_far)) / 448.0 * exp(so_far - max);
+        total += weight;
         for (int64_t d = 0; d < p->dim; d++) {
             want[d] += weight * op_value(SKY_F8_E4M3, 5, (j * p->heads + n) * p->dim + d);
         }
@@ -122,8 +122,8 @@ static void expect_attention(const void *params, double *want)
 TEST(attention_8bit_is_softmax_of_codes)
 {
     static const int64_t shapes[][4] = {
-        {1, 1, 1, 1},     {1, 5, 1, 2},    {64, 128, 2, 32}, {65, 129, 1, 16},
-        {10, 300, 3, 20}, {33, 7, 2, 128}, {130, 63, 1, 33}, {70, 513, 1, 64},
+        {1, 1, 1, 1},     {1, 5, 1, 2},     {64, 128, 2, 32}, {65, 129, 1, 16}, {10, 300, 3, 20}, {33, 7, 2, 128},
+        {130, 63, 1, 33}, {70, 513, 1, 64}, {3, 256, 2, 16},  {3, 257, 1, 16},  {2, 190, 1, 8},   {2, 193, 1, 8},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         for (int kind = 0; kind < 4 && !test_failed(); kind++) {
@@ -140,7 +140,7 @@ TEST(attention_8bit_is_softmax_of_codes)
     }
 }
 
-/* Two keys, scores 0 and ln 3: weights 1/4 and 3/4, of which the first is rounded, 149.33 to 144. */
+/* Two keys, scores 0 and ln 3: weights 448 / 3, which becomes 144, and 448. */
 TEST(attention_8bit_by_hand)
 {
     for (int b = 0; b < test_num_backends(); b++) {
@@ -160,14 +160,14 @@ TEST(attention_8bit_by_hand)
         };
         const sky_status st = sky_attention_8bit(&r.ctx, &args);
         float *y = rig_read(&r, &args.y);
-        EXPECT(st == SKY_OK && fabsf(y[0] - (4.0F * 144.0F / 448.0F + 8.0F) * 0.75F) < 1e-5F &&
-               fabsf(y[1] - 10.0F * (8.0F * 144.0F / 448.0F - 8.0F) * 0.75F) < 1e-4F);
+        EXPECT(st == SKY_OK && fabsf(y[0] - (4.0F * 144.0F + 8.0F * 448.0F) / 592.0F) < 1e-5F &&
+               fabsf(y[1] - 10.0F * (8.0F * 144.0F - 8.0F * 448.0F) / 592.0F) < 1e-4F);
         free(y);
         rig_close(&r);
     }
 }
 
-/* A later tile's much larger score leaves nothing of the earlier ones; scores of thousands must not overflow. */
+/* A later step's much larger score leaves nothing of the earlier ones; scores of thousands must not overflow. */
 TEST(attention_8bit_with_large_scores)
 {
     enum { KEYS = 300 };

@@ -2,13 +2,13 @@
 
 #include "ops/cpu/gemm.h"
 
-enum { TILE = SKY_TILE_KEYS, PIECE = SKY_PIECE_QUERIES, MAX_STRETCH = 1024 };
+enum { PIECE = SKY_PIECE_QUERIES, MAX_STRETCH = 1024 };
 
 /* A thread's working memory, in floats. */
 typedef struct buffers {
-    float *keys;    /* [head_dim][TILE] in panels */
-    float *values;  /* [TILE][padded_dim] in panels */
-    float *scores;  /* [PIECE][TILE] */
+    float *keys;    /* [head_dim][tile_keys] in panels */
+    float *values;  /* [tile_keys][padded_dim] in panels */
+    float *scores;  /* [PIECE][tile_keys] */
     float *queries; /* [PIECE][head_dim] where they are not f32 */
     float *sums;    /* [stretch][padded_dim] */
     float *maxima;  /* [stretch] */
@@ -16,9 +16,9 @@ typedef struct buffers {
 } buffers;
 
 /* The largest stretch that fits, 0 for none. */
-static int64_t largest_stretch(int64_t head_dim, int64_t padded_dim)
+static int64_t largest_stretch(int64_t head_dim, int64_t padded_dim, int64_t tile_keys)
 {
-    const int64_t fixed_len = (head_dim + padded_dim) * TILE + PIECE * (TILE + head_dim + 1);
+    const int64_t fixed_len = (head_dim + padded_dim) * tile_keys + PIECE * (tile_keys + head_dim + 1);
     const int64_t room = SKY_CPU_THREAD_BYTES / (int64_t)sizeof(float) - fixed_len;
     const int64_t rows = room < 0 ? 0 : room / (padded_dim + 2);
     return sky_min_i64(rows / PIECE * PIECE, MAX_STRETCH);
@@ -28,10 +28,10 @@ static buffers buffers_of(const sky_attention_job *job, int thread)
 {
     buffers b;
     b.keys = sky_cpu_work(job->device, thread);
-    b.values = b.keys + job->head_dim * TILE;
-    b.sums = b.values + TILE * job->padded_dim;
+    b.values = b.keys + job->head_dim * job->tile_keys;
+    b.sums = b.values + job->tile_keys * job->padded_dim;
     b.scores = b.sums + job->stretch * job->padded_dim;
-    b.maxima = b.scores + PIECE * TILE;
+    b.maxima = b.scores + PIECE * job->tile_keys;
     b.totals = b.maxima + job->stretch;
     b.queries = b.totals + job->stretch;
     return b;
@@ -53,13 +53,13 @@ static void run_piece(const sky_attention_job *job, const buffers *b, const sky_
         }
     }
     const sky_gemm_b keys_t = {.packed = b->keys, .depth = job->head_dim, .cols = p->keys};
-    SKY_CPU(gemm)(&a, p->rows, &keys_t, b->scores, TILE, false);
+    SKY_CPU(gemm)(&a, p->rows, &keys_t, b->scores, job->tile_keys, false);
 
     job->weigh(job->args, p);
 
     start = b->scores;
     a.run = p->keys;
-    a.lda = TILE;
+    a.lda = job->tile_keys;
     const sky_gemm_b values = {.packed = b->values, .depth = p->keys, .cols = job->head_dim};
     SKY_CPU(gemm)(&a, p->rows, &values, p->sums, job->padded_dim, true);
 }
@@ -74,7 +74,7 @@ static void finish_rows(const sky_attention_job *job, const buffers *b, int64_t 
         job->finish(job->args, head, b->sums + i * job->padded_dim, b->totals[i], to, job->head_dim);
         sky_write_end(&job->y, row * job->head_dim, job->head_dim, to);
         if (lse != NULL) {
-            lse[row] = (float)((double)b->maxima[i] + __builtin_log((double)b->totals[i]));
+            lse[row] = (float)((double)b->maxima[i] + __builtin_log((double)b->totals[i] / job->weight_unit));
         }
     }
 }
@@ -93,8 +93,8 @@ static void run_job(void *arg, int64_t index, int thread)
         b.maxima[i] = -__builtin_inff();
         b.totals[i] = 0.0F;
     }
-    for (int64_t key = 0; key < job->num_keys; key += TILE) {
-        const int64_t keys = sky_min_i64(TILE, job->num_keys - key);
+    for (int64_t key = 0; key < job->num_keys; key += job->tile_keys) {
+        const int64_t keys = sky_min_i64(job->tile_keys, job->num_keys - key);
         const int64_t at = key * width + head * job->head_dim;
         SKY_CPU(pack_transposed)(b.keys, sky_at(&job->k, at), job->k.dtype, width, keys, job->head_dim);
         job->pack_values(job, head, key, keys, b.values, b.queries);
@@ -117,9 +117,9 @@ static void run_job(void *arg, int64_t index, int thread)
     finish_rows(job, &b, head, first, rows);
 }
 
-sky_status SKY_CPU(attention_fits)(const char *op, int64_t head_dim)
+sky_status SKY_CPU(attention_fits)(const char *op, int64_t head_dim, int64_t tile_keys)
 {
-    if (largest_stretch(head_dim, sky_padded_cols(head_dim)) == 0) {
+    if (largest_stretch(head_dim, sky_padded_cols(head_dim), tile_keys) == 0) {
         return sky_fail(SKY_ERR_UNSUPPORTED, "%s: head_dim %lld does not fit the CPU backend's %d bytes a thread", op,
                         (long long)head_dim, SKY_CPU_THREAD_BYTES);
     }
@@ -135,7 +135,7 @@ sky_status SKY_CPU(attention_run)(sky_ctx *ctx, sky_attention_job *job)
     job->num_heads = job->q.shape[1];
     job->head_dim = job->q.shape[2];
     job->padded_dim = sky_padded_cols(job->head_dim);
-    job->stretch = largest_stretch(job->head_dim, job->padded_dim);
+    job->stretch = largest_stretch(job->head_dim, job->padded_dim, job->tile_keys);
     while (job->stretch > 2 * PIECE && device->num_threads > 1 &&
            job->num_heads * sky_div_up(job->num_queries, job->stretch) < 4 * (int64_t)device->num_threads) {
         job->stretch = job->stretch / 2 / PIECE * PIECE;

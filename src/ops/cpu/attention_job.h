@@ -12,18 +12,13 @@
 #include "ops/cpu/device.h"
 #include "ops/cpu/rows.h"
 
-enum {
-    SKY_TILE_KEYS = SKY_K_GROUP_TOKENS,
-    SKY_PIECE_QUERIES = SKY_ATTENTION_PIECE_ROWS,
-    SKY_TILE_VECS = SKY_TILE_KEYS / SKY_CPU_LANES,
-};
-_Static_assert(SKY_TILE_KEYS == 2 * SKY_ROW_LANES, "a tile of scores folds once into the lanes of rows.h");
+enum { SKY_PIECE_QUERIES = SKY_ATTENTION_PIECE_ROWS };
 _Static_assert(SKY_PIECE_QUERIES == (int)SKY_Q_GROUP_TOKENS, "a piece has one scale per head");
 
 /* Queries [row, row + rows) of one head against keys [key, key + keys): a piece and a tile of their own. */
 typedef struct sky_attention_piece {
     int64_t head, row, rows, key, keys;
-    float *scores; /* [SKY_PIECE_QUERIES][SKY_TILE_KEYS] products in, weights out: 0 past the last key */
+    float *scores; /* [SKY_PIECE_QUERIES][tile_keys] products in, weights out */
     float *maxima; /* [rows] */
     float *totals; /* [rows] */
     float *sums;   /* [rows][padded_dim] */
@@ -33,10 +28,12 @@ typedef struct sky_attention_piece {
 typedef struct sky_attention_job {
     const void *args;
     sky_tensor y, q, k, v, lse;
-    /* Values of keys [key, key + keys) of one head, packed for the product; room holds 256 bytes for each channel. */
+    int64_t tile_keys;  /* taken at a time: at most 256 */
+    double weight_unit; /* what stands for a weight of 1 */
+    /* Values of keys [key, key + keys) of one head, packed for the product; room holds a byte of each. */
     void (*pack_values)(const struct sky_attention_job *job, int64_t head, int64_t key, int64_t keys, float *packed,
                         void *room);
-    /* Products become weights, and the rows' running values move on: sky_softmax_row(). */
+    /* Products become weights, and the rows' running values move on: sky_move_on(). */
     void (*weigh)(const void *args, const sky_attention_piece *piece);
     /* One row of y from its sum and denominator. */
     void (*finish)(const void *args, int64_t head, const float *sum, float total, float *y, int64_t head_dim);
@@ -50,31 +47,16 @@ typedef struct sky_attention_job {
 } sky_attention_job;
 
 /* The op's plan. Errors: UNSUPPORTED where a thread's memory is too small for the head dim. */
-sky_status SKY_CPU(attention_fits)(const char *op, int64_t head_dim);
+sky_status SKY_CPU(attention_fits)(const char *op, int64_t head_dim, int64_t tile_keys);
 
 sky_status SKY_CPU(attention_run)(sky_ctx *ctx, sky_attention_job *job);
 
-/* The scores z of row i, -inf past the last key, become weights; with e4m3 as values of that type, 448 the largest. */
-static inline void sky_softmax_row(const sky_attention_piece *p, int64_t i, sky_vec *z, bool e4m3)
+/* Row i after a tile whose largest score made the maximum `now`, and whose weights add up to total. */
+static inline void sky_move_on(const sky_attention_piece *p, int64_t i, float now, float total)
 {
-    float *weights = p->scores + i * SKY_TILE_KEYS;
-    float *maximum = p->maxima + i;
-    sky_vec lane[SKY_ROW_VECS];
-    for (int j = 0; j < SKY_ROW_VECS; j++) {
-        lane[j] = sky_vec_max(z[j], z[j + SKY_ROW_VECS]);
-    }
-    const float tile_maximum = sky_fold_max(lane);
-    const float now = tile_maximum > *maximum ? tile_maximum : *maximum;
-    for (int j = 0; j < SKY_TILE_VECS; j++) {
-        z[j] = sky_vec_exp(z[j] - sky_vec_all(now));
-        sky_vec_store(weights + j * SKY_CPU_LANES, e4m3 ? sky_vec_round_e4m3(z[j] * sky_vec_all(448.0F)) : z[j]);
-    }
-    for (int j = 0; j < SKY_ROW_VECS; j++) {
-        lane[j] = z[j] + z[j + SKY_ROW_VECS];
-    }
-    const float shrink = sky_exp(*maximum - now);
-    p->totals[i] = sky_madd(p->totals[i], shrink, sky_fold_sum(lane));
-    *maximum = now;
+    const float shrink = sky_exp(p->maxima[i] - now);
+    p->totals[i] = sky_madd(p->totals[i], shrink, total);
+    p->maxima[i] = now;
     if (shrink != 1.0F) {
         float *sum = p->sums + i * p->padded_dim;
         for (int64_t d = 0; d < p->padded_dim; d += SKY_CPU_LANES) {
