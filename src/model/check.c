@@ -32,7 +32,7 @@ sky_status sky_model_check(const sky_backend *backend, const sky_checkpoint *che
         sky_ctx ctx = {.backend = backend, .arena = &planning};
         sky_weights *weights = NULL;
         networks n = {NULL, NULL, NULL};
-        st = sky_weights_create(&ctx, checkpoint, order[i], NULL, NULL, &weights);
+        st = sky_weights_create(&ctx, checkpoint, order[i], NULL, &weights);
         if (st == SKY_OK) {
             st = create(&ctx, weights, order[i], arithmetic, fp8_text_encoder, &n);
         }
