@@ -69,10 +69,11 @@ int64_t step_heads(const step_shape *s, int rank)
 
 /* ---- a step ---- */
 
-/* Keys and values of so many tokens, one head, and the tensors that they are. */
+/* Keys and values of so many tokens, one head, and the tensors that they are. Codes of values come in whole tiles. */
 static int64_t key_bytes(const step_shape *s, int64_t tokens)
 {
-    return s->attention_8bit ? 2 * tokens * s->head_dim + F32_BYTES * groups_of(tokens, GROUP)
+    const int64_t groups = groups_of(tokens, GROUP);
+    return s->attention_8bit ? (tokens + GROUP * groups) * s->head_dim + F32_BYTES * groups
                              : 2 * tokens * s->head_dim * s->compute_bytes;
 }
 
@@ -203,8 +204,8 @@ static const step_case step_cases[] = {
      * 384 x 128 + 4 x 6; output 156 x 128 x 2: 190,500 in 2 + 3 + 2 + 1. The head's rows: 384 x 256 in one.
      */
     {{{1, 1, 2}, SMALL, CODES}, 0, {2 * (8 * 190500 + 98304), 2 * (8 * 8 + 1)}},
-    /* Rank 1: 3,072; 2 x 156 x 128 + 4 x 2; 156 x 128 + 4 x 3; 384 x 128 x 2: 161,300. 156 x 256. */
-    {{{1, 1, 2}, SMALL, CODES}, 1, {2 * (8 * 161300 + 39936), 2 * (8 * 8 + 1)}},
+    /* Rank 1: 3,072; (156 + 256) x 128 + 4 x 2; 156 x 128 + 4 x 3; 384 x 128 x 2: 174,100. 156 x 256. */
+    {{{1, 1, 2}, SMALL, CODES}, 1, {2 * (8 * 174100 + 39936), 2 * (8 * 8 + 1)}},
     /* A ring in bf16: keys and values of 384 tokens, both heads: 2 x 384 x 256 x 2 in 2. Around the ring it is the same. */
     {{{1, 2, 1}, SMALL, .compute_bytes = 2}, 0, {2 * (8 * 393216 + 98304), 2 * (8 * 2 + 1)}},
     {{{1, 2, 1}, .fast_ring = true, SMALL, .compute_bytes = 2}, 0, {2 * (8 * 393216 + 98304), 2 * (8 * 2 + 1)}},
@@ -213,8 +214,8 @@ static const step_case step_cases[] = {
      * 256 x 128 + 4 x 4; output 284 x 128 x 2: 180,248 in 6 + 3 + 2 + 3. 3 x 256 x 256.
      */
     {{{1, 1, 4}, SMALL, CODES}, 0, {2 * (8 * 180248 + 196608), 2 * (8 * 14 + 3)}},
-    /* Rank 3: 9,216; keys to two: 2 x (2 x 28 x 128 + 4); queries 2 x (28 x 128 + 4): 30,736 in 6 + 6 + 4. 3 x 28 x 256. */
-    {{{1, 1, 4}, SMALL, CODES}, 3, {2 * (8 * 30736 + 21504), 2 * (8 * 16 + 3)}},
+    /* Rank 3: 9,216; keys to two: 2 x ((28 + 128) x 128 + 4); queries 2 x (28 x 128 + 4): 56,336 in 6 + 6 + 4. 3 x 28 x 256. */
+    {{{1, 1, 4}, SMALL, CODES}, 3, {2 * (8 * 56336 + 21504), 2 * (8 * 16 + 3)}},
     /* Branches apart: 16 x 9 x 12 x 20 x 4 to the other one. */
     {{{2, 1, 1}, SMALL, CODES}, 1, {138240, 1}},
     /* Rank 3 is member 1, f32: keys 2 x 156 x 128 x 4, queries half of it, output 384 x 128 x 4: 436,224 in 2 + 1 + 1. */
@@ -222,7 +223,7 @@ static const step_case step_cases[] = {
     /*
      * One block, 3 heads on 2 x 3 members of 128, 128, 128, 128, 28 and no tokens, fast. Rank 1 (one head): 5 x 12 x 384 in
      * 10; keys 2 x (2 x 128 x 128 + 4) in 3, queries 2 x (128 x 128 + 8) in 2; two blocks around the ring, of 256 tokens
-     * 2 x 256 x 128 + 8 and of 28 tokens 2 x 28 x 128 + 4, in 3 + 3; output 128 x 128 x 2. 5 x 128 x 256 in 5.
+     * 2 x 256 x 128 + 8 and of 28 tokens (28 + 128) x 128 + 4, in 3 + 3; output 128 x 128 x 2. 5 x 128 x 256 in 5.
      */
     {{{1, 3, 2},
       .fast_ring = true,
@@ -233,7 +234,7 @@ static const step_case step_cases[] = {
       .patch_len = 64,
       CODES},
      1,
-     {2 * (226852 + 163840), 2 * (22 + 5)}},
+     {2 * (239652 + 163840), 2 * (22 + 5)}},
     /* Rank 5 has no tokens: 23,040 in 10; blocks of 28 and of 256 tokens; output 28 x 128 x 2. */
     {{{1, 3, 2},
       .fast_ring = true,
@@ -244,7 +245,7 @@ static const step_case step_cases[] = {
       .patch_len = 64,
       CODES},
      5,
-     {2 * (23040 + 7172 + 65544 + 7168), 2 * 17}},
+     {2 * (23040 + 19972 + 65544 + 7168), 2 * 17}},
     /* The same without --fast_ring, rank 1: keys to 3 x 3 - 1 heads on 5 members instead: 8 x 32,772 in 15. */
     {{{1, 3, 2}, .num_tokens = 540, .num_heads = 3, .head_dim = 128, .num_layers = 1, .patch_len = 64, CODES},
      1,
