@@ -133,8 +133,9 @@ static sky_status attention_run(sky_ctx *ctx, const sky_strips *strips, const va
 }
 
 /*
- * Nearest x2, then the convolution; frame by frame, since the doubled frame is the largest thing of a layer. x is extended;
- * of the two rows that a neighbour's row becomes, the convolution sees the one next to own rows.
+ * Nearest x2, then the convolution; frame by frame, since the doubled frame is the largest thing of a layer: two launches a
+ * frame on a GPU, each with work for all of it. x is extended; of the two rows that a neighbour's row becomes, the
+ * convolution sees the one next to own rows.
  */
 static sky_status upsample_frames(sky_ctx *ctx, const sky_strips *strips, const vae_conv *conv, const sky_tensor *x,
                                   const sky_tensor *y)

@@ -32,7 +32,7 @@ static sky_status fill_halo(sky_ctx *ctx, const sky_strips *strips, vae_sides si
     return strips == NULL ? SKY_OK : sky_strips_exchange(ctx, strips, wide, sides == VAE_BOTH_SIDES, 1);
 }
 
-/* x's rows into a tensor with room for the neighbours', and these. */
+/* x's rows into a tensor that is to have the neighbours' too, and these. */
 static sky_status copy_and_fill(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *x, vae_sides sides,
                                 const sky_tensor *wide)
 {
@@ -122,18 +122,18 @@ sky_status sky_vae_norm_conv(sky_ctx *ctx, const sky_strips *strips, const sky_t
     const int64_t num_past = past->shape[0];
     const int64_t num_frames = x->shape[0];
     const size_t mark = sky_arena_mark(ctx->arena);
-    sky_tensor room;
-    SKY_TRY(sky_vae_behind_past(ctx, past, num_frames < FRAMES_AT_A_TIME ? num_frames : FRAMES_AT_A_TIME, &room));
-    const sky_tensor front = sky_tensor_rows(&room, 0, num_past);
+    sky_tensor buffer;
+    SKY_TRY(sky_vae_behind_past(ctx, past, num_frames < FRAMES_AT_A_TIME ? num_frames : FRAMES_AT_A_TIME, &buffer));
+    const sky_tensor front = sky_tensor_rows(&buffer, 0, num_past);
     _Static_assert(FRAMES_AT_A_TIME >= 2, "the two frames that move to the front do not overlap it");
     for (int64_t t = 0; t < num_frames; t += FRAMES_AT_A_TIME) {
         const int64_t rest = num_frames - t;
         const int64_t count = rest < FRAMES_AT_A_TIME ? rest : FRAMES_AT_A_TIME;
         if (t > 0) {
-            SKY_TRY(copy_frames(ctx, &front, &room, FRAMES_AT_A_TIME));
+            SKY_TRY(copy_frames(ctx, &front, &buffer, FRAMES_AT_A_TIME));
         }
-        const sky_tensor extended = sky_tensor_rows(&room, 0, num_past + count);
-        const sky_tensor normed = sky_tensor_rows(&room, num_past, count);
+        const sky_tensor extended = sky_tensor_rows(&buffer, 0, num_past + count);
+        const sky_tensor normed = sky_tensor_rows(&buffer, num_past, count);
         const sky_tensor from = sky_tensor_rows(x, t, count);
         const sky_tensor to = sky_tensor_rows(y, t, count);
         SKY_TRY(norm_silu(ctx, strips, gamma, &from, &normed));
