@@ -57,19 +57,19 @@ static bool next_layout(int num_ranks, int num_branches, sky_rank_layout *layout
     return false;
 }
 
-int sky_rank_layout_list(int num_ranks, int64_t num_heads, int num_branches, sky_rank_layout *list, int room)
+int sky_rank_layout_list(int num_ranks, int64_t num_heads, int num_branches, sky_rank_layout *list, int max_layouts)
 {
     int num = 0;
     sky_rank_layout layout = {0};
     while (next_layout(num_ranks, num_branches, &layout)) {
-        int place = num < room ? num : room;
+        int place = num < max_layouts ? num : max_layouts;
         while (place > 0 && is_better(&layout, &list[place - 1], num_heads)) {
-            if (place < room) {
+            if (place < max_layouts) {
                 list[place] = list[place - 1];
             }
             place--;
         }
-        if (place < room) {
+        if (place < max_layouts) {
             list[place] = layout;
         }
         num++;

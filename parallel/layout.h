@@ -3,9 +3,10 @@
  *
  *     ranks = cfg_degree x ring_degree x ulysses_degree
  *
- * cfg_degree groups compute a guidance branch each; within such a group the sequence is dealt to ring_degree x ulysses_degree
- * ranks (its members). Ulysses ranks exchange heads; ring ranks exchange keys and values. Neighbours in rank number, which
- * share the fastest links, are neighbours in Ulysses: rank = (branch_group * ring_degree + ring) * ulysses_degree + ulysses.
+ * cfg_degree groups compute a guidance branch each; within such a group the sequence is partitioned over
+ * ring_degree x ulysses_degree ranks (its members). Ulysses ranks exchange heads; ring ranks exchange keys and values.
+ * Neighbours in rank number, which share the fastest links, are neighbours in Ulysses:
+ * rank = (branch_group * ring_degree + ring) * ulysses_degree + ulysses.
  * Source: arXiv 2405.07719 (USP); the published model has ulysses_degree only.
  */
 #ifndef SKY_PARALLEL_LAYOUT_H
@@ -41,11 +42,11 @@ sky_status sky_rank_layout_choose(const sky_rank_layout_request *request, int nu
                                   int num_branches, sky_rank_layout *out);
 
 /*
- * All layouts of num_ranks ranks, best first; at most `room` of them are written, the number of all is returned.
+ * All layouts of num_ranks ranks, best first; at most max_layouts of them are written, the number of all is returned.
  * num_branches as above. Heads need not divide: behind the layouts that idle for at most a tenth come the others, the least
  * idle first, up to those where ranks hold no heads at all.
  */
-int sky_rank_layout_list(int num_ranks, int64_t num_heads, int num_branches, sky_rank_layout *list, int room);
+int sky_rank_layout_list(int num_ranks, int64_t num_heads, int num_branches, sky_rank_layout *list, int max_layouts);
 
 int sky_rank_layout_ranks(const sky_rank_layout *layout);
 

@@ -1,8 +1,8 @@
 /*
- * parallel/partition.h - who holds what, as plain arithmetic
+ * parallel/partition.h - partitions of tokens, heads and rows: who holds what, as plain arithmetic
  *
- * Every rank computes every rank's share from the same few numbers, so nothing about it is ever sent. Units are dealt in
- * order, whole, the first ranks taking one more; where there are fewer units than ranks, the last ranks hold none.
+ * Every rank computes every rank's share from the same few numbers, so nothing about it is ever sent. Units are assigned
+ * in order, whole, the first ranks taking one more; where there are fewer units than ranks, the last ranks hold none.
  *
  *     tokens   in groups of 128 of the global index: pieces of linear layers (128 rows), of attention (64 queries) and the
  *              groups that share a scale (64 and 128 tokens) then never cross a border, and bytes do not depend on the ranks

@@ -90,7 +90,7 @@ static void say_layout(const render *r)
                  sky_sequence_tokens(s, 0).count, s->num_tokens, sky_sequence_heads(s, 0).count, s->num_heads);
 }
 
-sky_status sky_render_deal_ranks(render *r)
+sky_status sky_render_partition_ranks(render *r)
 {
     sky_group *world = r->engine->config.group;
     render_ranks *ranks = &r->ranks;

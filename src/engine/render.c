@@ -218,7 +218,7 @@ sky_status sky_render_begin(sky_engine *engine, const sky_settings *settings, sk
     result->num_tokens = sky_grid_tokens(&r->shape.grid);
     SKY_TRY(sky_render_check_same_settings(r));
     SKY_TRY(sky_group_agree(engine->config.group, open_checkpoint(r)));
-    return sky_render_deal_ranks(r);
+    return sky_render_partition_ranks(r);
 }
 
 void sky_render_end(render *r)

@@ -53,7 +53,7 @@ typedef struct render {
     uint8_t *frames;          /* host: [num_frames, height, width, 3]; rank 0 */
 } render;
 
-/* Opens the checkpoint, looks at all that can be refused without reading weights, and deals out the ranks. Collective. */
+/* Opens the checkpoint, looks at all that can be refused without reading weights, and partitions the ranks. Collective. */
 sky_status sky_render_begin(sky_engine *engine, const sky_settings *settings, sky_result *result, render *r);
 void sky_render_end(render *r);
 
@@ -155,7 +155,7 @@ sky_status sky_render_decode(render *r);      /* latents to frames */
 sky_status sky_render_check_same_settings(render *r);
 
 /* Chooses the layout and makes its groups. Collective. Errors: USAGE. */
-sky_status sky_render_deal_ranks(render *r);
+sky_status sky_render_partition_ranks(render *r);
 void sky_render_free_ranks(render *r);
 
 double sky_seconds_now(void); /* monotonic */

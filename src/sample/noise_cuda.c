@@ -1,5 +1,5 @@
 /*
- * The normals of torch's CUDA generator: Philox4x32-10 and Box-Muller, dealt out as ATen's kernel deals them.
+ * The normals of torch's CUDA generator: Philox4x32-10 and Box-Muller, in the order of ATen's kernel.
  *
  * The kernel runs T threads, at most what fits on the GPU at once, so the values depend on the number of multiprocessors
  * as soon as count is above that. Thread i takes the elements i, i + T, i + 2T, ...: four of them (its "lanes") from each

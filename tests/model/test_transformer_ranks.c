@@ -1,5 +1,5 @@
 /*
- * A forward pass on a sequence that is dealt to the ranks, against the same pass on one rank: the same bytes, and with
+ * A forward pass on a sequence that is partitioned over the ranks, against the same pass on one rank: the same bytes, and with
  * fast_ring the same up to rounding. What planning finds is what running takes and sends.
  */
 #include "model/transformer.h"
@@ -123,7 +123,7 @@ static void close_comparison(comparison *c)
     fixture_close(&c->f);
 }
 
-/* Calls `compare` for each way to deal the sequence to all ranks, and each arithmetic. */
+/* Calls `compare` for each partition of the sequence over all ranks, and each arithmetic. */
 static void for_all_layouts(bool fast_ring, void (*compare)(comparison *c, sky_sequence *sequence, int arithmetic))
 {
     sky_group *world = mpi_test_world();
@@ -180,7 +180,7 @@ static void expect_close(comparison *c, sky_sequence *sequence, int arithmetic)
     free(got);
 }
 
-TEST(a_dealt_sequence_has_the_bytes_of_a_whole_one)
+TEST(a_partitioned_sequence_has_the_bytes_of_a_whole_one)
 {
     for_all_layouts(false, expect_same_bytes);
 }

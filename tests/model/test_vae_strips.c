@@ -116,7 +116,7 @@ static void teardown(fixture *f)
     }
 }
 
-/* An array whose rows are dealt: [planes, rows, row_bytes]. */
+/* An array whose rows are partitioned: [planes, rows, row_bytes]. */
 typedef struct picture {
     int64_t planes, rows;
     size_t row_bytes;

@@ -369,7 +369,7 @@ TEST(sets_of_keys_merge_into_the_whole)
     }
 }
 
-/* Heads dealt to two ranks and queries cut at 128: lse and an f32 y keep their bytes too. */
+/* Heads partitioned over two ranks and queries cut at 128: lse and an f32 y keep their bytes too. */
 static void check_subset(const test_backend *which, kind what)
 {
     enum { QUERIES = 200, KEYS = 150, HEADS = 5, FIRST = 1, SUB = 3, DIM = 24 };

@@ -50,7 +50,7 @@ TEST(exchange_with_itself)
     sky_group_destroy(&group);
 }
 
-/* The k-th send meets the k-th receive, wherever in the list they are. */
+/* The k-th send matches the k-th receive, wherever in the list they are. */
 TEST(several_to_itself)
 {
     sky_group *group = NULL;
@@ -62,9 +62,9 @@ TEST(several_to_itself)
                                  {.peer = 0, .send = "bc", .send_bytes = 2},
                                  {.peer = 0, .recv = &to[1], .recv_bytes = 2}};
     EXPECT(sky_group_exchange_now(group, NULL, list, 5) == SKY_OK && strcmp(to, "abc") == 0);
-    EXPECT(sky_group_exchange_now(group, NULL, list, 4) == SKY_ERR_INTERNAL); /* "bc" meets nothing */
+    EXPECT(sky_group_exchange_now(group, NULL, list, 4) == SKY_ERR_INTERNAL); /* "bc" matches nothing */
     EXPECT(strcmp(sky_message(), "exchange with itself: 2 bytes out, 0 in") == 0);
-    EXPECT(sky_group_exchange_now(group, NULL, list, 2) == SKY_ERR_INTERNAL); /* nothing meets "." */
+    EXPECT(sky_group_exchange_now(group, NULL, list, 2) == SKY_ERR_INTERNAL); /* nothing matches "." */
     EXPECT(sky_group_exchange_now(group, NULL, list + 3, 1) == SKY_ERR_INTERNAL);
     const sky_exchange crossed[] = {list[0], list[3], list[2], list[4]};
     EXPECT(sky_group_exchange_now(group, NULL, crossed, 4) == SKY_ERR_INTERNAL); /* both there, in the wrong order */

@@ -133,13 +133,13 @@ TEST(what_no_user_can_ask_for)
 /* Every layout once, the one that is chosen first; a short list holds the best. */
 TEST(lists)
 {
-    enum { ROOM = 64 };
+    enum { MAX_LAYOUTS = 64 };
     for (int num_ranks = 1; num_ranks <= 24; num_ranks++) {
         for (int branches = 1; branches <= 2; branches++) {
-            sky_rank_layout list[ROOM];
+            sky_rank_layout list[MAX_LAYOUTS];
             sky_rank_layout best[2];
             sky_rank_layout chosen = {0};
-            const int num = sky_rank_layout_list(num_ranks, 12, branches, list, ROOM);
+            const int num = sky_rank_layout_list(num_ranks, 12, branches, list, MAX_LAYOUTS);
             int want = 0;
             for (int cfg = 1; cfg <= branches; cfg++) {
                 for (int ulysses = 1; ulysses <= num_ranks; ulysses++) {
@@ -147,7 +147,7 @@ TEST(lists)
                 }
             }
             test_parameters("ranks=%d branches=%d: %d layouts, want %d", num_ranks, branches, num, want);
-            CHECK(num == want && num <= ROOM);
+            CHECK(num == want && num <= MAX_LAYOUTS);
             for (int i = 0; i < num; i++) {
                 CHECK(sky_rank_layout_ranks(&list[i]) == num_ranks);
                 for (int j = 0; j < i; j++) {
