@@ -31,6 +31,7 @@ typedef struct variant {
     sky_arithmetic arithmetic;
     int64_t q_group, k_group; /* 0: the contract's */
     bool least_squares;       /* scales of weights */
+    emulated_plain plain;     /* layers in bf16 */
 } variant;
 
 #define FP8 .compute = SKY_BF16, .linear = SKY_F8_E4M3, .attention_8bit = true
@@ -47,19 +48,19 @@ static const variant variants[] = {
     {"groups 64/64", {FP8}, .q_group = 64, .k_group = 64},
     {"groups 128/128", {FP8}, .q_group = 128, .k_group = 128},
     {"groups 1/1", {FP8}, .q_group = PER_TOKEN, .k_group = PER_TOKEN},
-    {"plain self_attn.q", {FP8, .plain_parts = 1U << 0}},
-    {"plain self_attn.k", {FP8, .plain_parts = 1U << 1}},
-    {"plain self_attn.v", {FP8, .plain_parts = 1U << 2}},
-    {"plain self_attn.o", {FP8, .plain_parts = 1U << 3}},
-    {"plain cross_attn.q", {FP8, .plain_parts = 1U << 4}},
-    {"plain cross_attn.k", {FP8, .plain_parts = 1U << 5}},
-    {"plain cross_attn.v", {FP8, .plain_parts = 1U << 6}},
-    {"plain cross_attn.o", {FP8, .plain_parts = 1U << 7}},
-    {"plain ffn.0", {FP8, .plain_parts = 1U << 8}},
-    {"plain ffn.2", {FP8, .plain_parts = 1U << 9}},
-    {"plain first block", {FP8, .plain_first_blocks = 1}},
-    {"plain last block", {FP8, .plain_last_blocks = 1}},
-    {"plain first, last block", {FP8, .plain_first_blocks = 1, .plain_last_blocks = 1}},
+    {"plain self_attn.q", {FP8}, .plain = {.parts = 1U << 0}},
+    {"plain self_attn.k", {FP8}, .plain = {.parts = 1U << 1}},
+    {"plain self_attn.v", {FP8}, .plain = {.parts = 1U << 2}},
+    {"plain self_attn.o", {FP8}, .plain = {.parts = 1U << 3}},
+    {"plain cross_attn.q", {FP8}, .plain = {.parts = 1U << 4}},
+    {"plain cross_attn.k", {FP8}, .plain = {.parts = 1U << 5}},
+    {"plain cross_attn.v", {FP8}, .plain = {.parts = 1U << 6}},
+    {"plain cross_attn.o", {FP8}, .plain = {.parts = 1U << 7}},
+    {"plain ffn.0", {FP8}, .plain = {.parts = 1U << 8}},
+    {"plain ffn.2", {FP8}, .plain = {.parts = 1U << 9}},
+    {"plain first block", {FP8}, .plain = {.first_blocks = 1}},
+    {"plain last block", {FP8}, .plain = {.last_blocks = 1}},
+    {"plain first, last block", {FP8}, .plain = {.first_blocks = 1, .last_blocks = 1}},
 };
 enum { NUM_VARIANTS = sizeof variants / sizeof variants[0], CONTRACT = 0 };
 
@@ -95,7 +96,7 @@ typedef struct study {
     sky_group *group;
     sky_checkpoint *checkpoint;
     sky_video_shape shape;
-    int64_t num_latents, num_frame_bytes, num_tokens, text_dim;
+    int64_t num_blocks, num_latents, num_frame_bytes, num_tokens, text_dim;
     void *block;
     sky_arena arena;
     float *freqs;
@@ -217,6 +218,14 @@ static sky_status see_frames(void *user, const uint8_t *frames, int64_t len)
     return SKY_OK;
 }
 
+static sky_precision precision_of(const sky_arithmetic *a)
+{
+    return a->linear == SKY_F32       ? SKY_PRECISION_FP32
+           : a->linear == SKY_BF16    ? SKY_PRECISION_BF16
+           : a->linear == SKY_F8_E4M3 ? SKY_PRECISION_FP8
+                                      : SKY_PRECISION_INT8;
+}
+
 static sky_settings settings_of(const study *s, const variant *v, const sample *sample_)
 {
     sky_settings settings = sky_settings_default();
@@ -231,7 +240,8 @@ static sky_settings settings_of(const study *s, const variant *v, const sample *
     settings.shift = 3.0;
     settings.seed = sample_->seed;
     settings.rng.kind = SKY_RNG_TORCH_CPU;
-    settings.arithmetic = &v->arithmetic;
+    settings.precision = precision_of(&v->arithmetic);
+    settings.attention_8bit = v->arithmetic.attention_8bit;
     sky_settings_complete(&settings);
     return settings;
 }
@@ -324,7 +334,7 @@ static double forwards_of(study *s, const variant *v, sky_ctx *ctx, const sky_tr
 }
 
 /* Of the block linears' flops over a whole video; keys and values of the text are made once, the rest in every step. */
-static double plain_share(const study *s, const sky_arithmetic *a, const sky_transformer_dims *d)
+static double plain_share(const study *s, const variant *v, const sky_transformer_dims *d)
 {
     double plain = 0.0;
     double all = 0.0;
@@ -335,8 +345,8 @@ static double plain_share(const study *s, const sky_arithmetic *a, const sky_tra
             const double rows = text ? SKY_TEXT_LEN : (double)s->num_tokens * s->num_steps;
             const double flops = 2.0 * rows * (double)d->dim * (double)(name[0] == 'f' ? d->ffn_dim : d->dim);
             all += flops;
-            if (a->linear == a->compute || (a->plain_parts & (1U << part)) != 0 || layer < a->plain_first_blocks ||
-                layer >= d->num_layers - a->plain_last_blocks) {
+            if (v->arithmetic.linear == v->arithmetic.compute ||
+                emulated_is_plain(&v->plain, d->num_layers, layer, part)) {
                 plain += flops;
             }
         }
@@ -358,8 +368,8 @@ static void run_forwards(study *s, const variant *v, result *r)
         }
     }
     if (r != NULL) {
-        r->weight_bytes = sky_weights_bytes(weights);
-        r->plain_share = plain_share(s, &v->arithmetic, sky_transformer_get_dims(model));
+        r->weight_bytes = sky_weights_bytes(weights) + (uint64_t)emulator_plain_bytes(s->emulator);
+        r->plain_share = plain_share(s, v, sky_transformer_get_dims(model));
     }
     sky_transformer_destroy(&model);
     sky_weights_destroy(&weights);
@@ -544,6 +554,9 @@ static void run_variant(study *s, int index, bool videos)
         check(emulator_requantize(s->emulator, s->checkpoint, v->arithmetic.linear));
         r->squares = s->emulator->least_squares / s->emulator->contract_squares;
     }
+    if (v->plain.parts != 0 || v->plain.first_blocks > 0 || v->plain.last_blocks > 0) {
+        check(emulator_keep_plain(s->emulator, s->checkpoint, v->arithmetic.linear, s->num_blocks, &v->plain));
+    }
     s->emulator->q_group = v->q_group;
     s->emulator->k_group = v->k_group;
     run_forwards(s, v, r);
@@ -579,6 +592,7 @@ static void open_study(study *s, int num_threads)
     check(sky_weights_create(&ctx, s->checkpoint, SKY_TRANSFORMER, NULL, &weights));
     check(sky_transformer_infer(weights, &dims));
     sky_weights_destroy(&weights);
+    s->num_blocks = dims.num_layers;
     s->num_latents = dims.in_dim * s->shape.latent_frames * s->shape.latent_rows * s->shape.latent_cols;
     const int64_t most_tokens = s->num_tokens > 1024 ? s->num_tokens : 1024; /* verify_groups has fewer */
     check(emulator_create(num_threads, most_tokens * (dims.num_heads > 2 ? dims.num_heads : 2), &s->emulator));

@@ -13,9 +13,10 @@ enum { TILE = SKY_K_GROUP_TOKENS, STEP_TILES = SKY_P_STEP_KEYS / TILE, PIECE = 1
 
 /* ---- queries and keys with scales over other groups of tokens ---- */
 
-static const emulator *emulator_of(const sky_ctx *ctx)
+/* The table is the emulator's own, which may be changed. */
+static emulator *emulator_of(const sky_ctx *ctx)
 {
-    return (const emulator *)ctx->backend;
+    return (emulator *)(uintptr_t)ctx->backend;
 }
 
 /* The contract's own formula over other groups; the scales stay here. Keys are told from queries by their mean. */
@@ -200,25 +201,108 @@ static sky_status attention_8bit(sky_ctx *ctx, const sky_attention_8bit_args *ar
     return SKY_OK;
 }
 
-/* ---- weights whose scales have the least squared error ---- */
+/* ---- what codes are made of, for layers in bf16 ---- */
+
+/* A tensor for the values of codes [rows, cols]; NULL where nobody will ask for them. */
+static sky_status keep_values(emulator *e, const sky_tensor *codes, sky_tensor *values)
+{
+    const size_t len = (size_t)sky_tensor_len(codes);
+    if (len > e->values_len) {
+        free(e->values);
+        free(e->rounded);
+        e->values = malloc(len * sizeof *e->values);
+        e->rounded = malloc(len * sizeof *e->rounded);
+        e->values_len = len;
+        if (e->values == NULL || e->rounded == NULL) {
+            e->values_len = 0;
+            return sky_fail(SKY_ERR_NOMEM, "values of %zu codes", len);
+        }
+    }
+    e->value_codes = codes->data;
+    *values = SKY_TENSOR(e->values, SKY_F32, codes->shape[0], codes->shape[1]);
+    return SKY_OK;
+}
+
+/* The op into f32, then its codes: which is what it means to write codes. */
+#define WITH_VALUES(op)                                                                                  \
+    static sky_status op(sky_ctx *ctx, const sky_##op##_args *args, void *scratch)                       \
+    {                                                                                                    \
+        emulator *e = emulator_of(ctx);                                                                  \
+        if (!e->has_plain || !sky_tensor_present(&args->y_scale)) {                                      \
+            return e->cpu->op(ctx, args, scratch);                                                       \
+        }                                                                                                \
+        sky_##op##_args own = *args;                                                                     \
+        SKY_TRY(keep_values(e, &args->y, &own.y));                                                       \
+        own.y_scale = (sky_tensor){0};                                                                   \
+        SKY_TRY(e->cpu->op(ctx, &own, scratch));                                                         \
+        return e->cpu->quantize_rows(                                                                    \
+            ctx, &(sky_quantize_rows_args){.codes = args->y, .scale = args->y_scale, .x = own.y}, NULL); \
+    }
+WITH_VALUES(activation)
+WITH_VALUES(layer_norm)
+WITH_VALUES(layer_norm_modulate)
+WITH_VALUES(residual_norm)
+
+static sky_status quantize_rows(sky_ctx *ctx, const sky_quantize_rows_args *args, void *scratch)
+{
+    emulator *e = emulator_of(ctx);
+    sky_tensor values;
+    if (e->has_plain) {
+        SKY_TRY(keep_values(e, &args->codes, &values));
+        SKY_TRY(e->cpu->convert(ctx, &(sky_convert_args){.y = values, .x = args->x}, NULL));
+    }
+    return e->cpu->quantize_rows(ctx, args, scratch);
+}
+
+static sky_status plain_linear(sky_ctx *ctx, const sky_linear_8bit_args *args, const emulated_layer *l)
+{
+    emulator *e = emulator_of(ctx);
+    const int64_t rows = args->x.shape[0];
+    if (args->x.data != e->value_codes) {
+        return sky_fail(SKY_ERR_INTERNAL, "codes whose values were not kept");
+    }
+    const sky_tensor x = SKY_TENSOR(e->rounded, SKY_BF16, rows, l->cols);
+    SKY_TRY(
+        e->cpu->convert(ctx, &(sky_convert_args){.y = x, .x = SKY_TENSOR(e->values, SKY_F32, rows, l->cols)}, NULL));
+    return e->cpu->linear(
+        ctx,
+        &(sky_linear_args){
+            .y = args->y, .x = x, .weight = SKY_TENSOR(l->plain, SKY_BF16, l->rows, l->cols), .bias = args->bias},
+        NULL);
+}
+
+/* ---- layers with other weights ---- */
+
+static const emulated_layer *find_layer(const emulator *e, const sky_linear_8bit_args *args)
+{
+    for (int64_t i = 0; i < e->num_layers; i++) {
+        const emulated_layer *l = &e->layers[i];
+        if (l->format == args->weight.dtype && l->rows == args->weight.shape[0] && l->cols == args->weight.shape[1] &&
+            memcmp(l->contract_scale, args->weight_scale.data, (size_t)l->rows * sizeof(float)) == 0) {
+            return l;
+        }
+    }
+    return NULL;
+}
 
 static sky_status linear_8bit(sky_ctx *ctx, const sky_linear_8bit_args *args, void *scratch)
 {
     const emulator *e = emulator_of(ctx);
+    const emulated_layer *l = find_layer(e, args);
     sky_linear_8bit_args own = *args;
-    bool found = e->num_layers == 0;
-    for (int64_t i = 0; i < e->num_layers && !found; i++) {
-        const emulated_layer *l = &e->layers[i];
-        if (l->format == args->weight.dtype && l->rows == args->weight.shape[0] && l->cols == args->weight.shape[1] &&
-            memcmp(l->contract_scale, args->weight_scale.data, (size_t)l->rows * sizeof(float)) == 0) {
-            own.weight.data = l->codes;
-            own.weight_scale.data = l->scale;
-            found = true;
-        }
+    if (l != NULL && l->plain != NULL) {
+        return plain_linear(ctx, args, l);
     }
-    return found ? e->cpu->linear_8bit(ctx, &own, scratch)
-                 : sky_fail(SKY_ERR_INTERNAL, "a linear layer whose weights were not quantised again");
+    if (l != NULL) {
+        own.weight.data = l->codes;
+        own.weight_scale.data = l->scale;
+    } else if (e->num_layers > 0 && !e->has_plain) {
+        return sky_fail(SKY_ERR_INTERNAL, "a linear layer whose weights were not quantised again");
+    }
+    return e->cpu->linear_8bit(ctx, &own, scratch);
 }
+
+/* ---- weights whose scales have the least squared error ---- */
 
 /* Sum of squares of what codes with this scale leave of a row. */
 static double row_error(sky_dtype format, const float *x, int64_t cols, float scale)
@@ -319,9 +403,69 @@ sky_status emulator_requantize(emulator *e, const sky_checkpoint *checkpoint, sk
     return SKY_OK;
 }
 
+/* ---- layers in bf16 ---- */
+
+static sky_status keep_layer(const sky_checkpoint *checkpoint, const sky_source_tensor *tensor, sky_dtype format,
+                             emulated_layer *l)
+{
+    *l = (emulated_layer){.rows = tensor->shape[0], .cols = tensor->shape[1], .format = format};
+    const size_t len = (size_t)(l->rows * l->cols);
+    float *x = malloc(len * sizeof *x);
+    uint8_t *codes = malloc(len);
+    l->contract_scale = malloc((size_t)l->rows * sizeof *l->contract_scale);
+    l->plain = malloc(len * sizeof *l->plain);
+    sky_status st = x != NULL && codes != NULL && l->contract_scale != NULL && l->plain != NULL
+                        ? SKY_OK
+                        : sky_fail(SKY_ERR_NOMEM, "%s", tensor->name);
+    if (st == SKY_OK) {
+        st = sky_quantize_read_rows(checkpoint, SKY_TRANSFORMER, tensor, 0, l->rows, x);
+    }
+    if (st == SKY_OK) {
+        sky_quantize_host_rows(format, l->rows, l->cols, x, codes, l->contract_scale);
+        (void)sky_dtype_convert(l->plain, SKY_BF16, x, SKY_F32, len);
+    }
+    free(codes);
+    free(x);
+    return st;
+}
+
+sky_status emulator_keep_plain(emulator *e, const sky_checkpoint *checkpoint, sky_dtype format, int64_t num_blocks,
+                               const emulated_plain *plain)
+{
+    const int64_t count = sky_checkpoint_count(checkpoint, SKY_TRANSFORMER);
+    emulator_forget_layers(e);
+    e->layers = calloc((size_t)count, sizeof *e->layers);
+    if (e->layers == NULL) {
+        return sky_fail(SKY_ERR_NOMEM, "layers to keep");
+    }
+    for (int64_t i = 0; i < count; i++) {
+        char name[256];
+        int64_t block = 0;
+        int part = 0;
+        const sky_source_tensor *tensor = sky_checkpoint_at(checkpoint, SKY_TRANSFORMER, i);
+        if (sky_checkpoint_original_name(checkpoint, SKY_TRANSFORMER, tensor, name, sizeof name) &&
+            sky_is_block_linear(name, &block, &part) && emulated_is_plain(plain, num_blocks, block, part)) {
+            SKY_TRY(keep_layer(checkpoint, tensor, format, &e->layers[e->num_layers++]));
+        }
+    }
+    e->has_plain = e->num_layers > 0;
+    return SKY_OK;
+}
+
+int64_t emulator_plain_bytes(const emulator *e)
+{
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < e->num_layers && e->has_plain; i++) {
+        const emulated_layer *l = &e->layers[i];
+        bytes += l->rows * l->cols - l->rows * (int64_t)sizeof(float); /* two bytes for one, and no scales */
+    }
+    return bytes;
+}
+
 void emulator_forget_layers(emulator *e)
 {
     for (int64_t i = 0; i < e->num_layers; i++) {
+        free(e->layers[i].plain);
         free(e->layers[i].contract_scale);
         free(e->layers[i].codes);
         free(e->layers[i].scale);
@@ -329,6 +473,7 @@ void emulator_forget_layers(emulator *e)
     free(e->layers);
     e->layers = NULL;
     e->num_layers = 0;
+    e->has_plain = false;
     e->contract_squares = e->least_squares = 0.0;
 }
 
@@ -342,6 +487,11 @@ sky_status emulator_create(int num_threads, int64_t max_scales, emulator **out)
     e->table.quantize_heads = quantize_heads;
     e->table.attention_8bit = attention_8bit;
     e->table.linear_8bit = linear_8bit;
+    e->table.activation = activation;
+    e->table.layer_norm = layer_norm;
+    e->table.layer_norm_modulate = layer_norm_modulate;
+    e->table.residual_norm = residual_norm;
+    e->table.quantize_rows = quantize_rows;
     e->max_scales = max_scales;
     e->q_scale = calloc((size_t)max_scales, sizeof *e->q_scale);
     e->k_scale = calloc((size_t)max_scales, sizeof *e->k_scale);
@@ -367,6 +517,8 @@ void emulator_destroy(emulator **emulator_)
     if (e->threads != NULL) {
         sky_threads_destroy(&e->threads);
     }
+    free(e->values);
+    free(e->rounded);
     free(e->q_scale);
     free(e->k_scale);
     free(e);

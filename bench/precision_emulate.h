@@ -1,8 +1,9 @@
 /*
- * precision_emulate.h - a CPU backend with two departures from the 8-bit contract that the library does not offer
+ * precision_emulate.h - a CPU backend with departures from the 8-bit contract that the library does not offer
  *
- * Queries and keys with scales over other groups of tokens, and weights whose scales have the least squared error. The
- * table is the CPU backend's but for quantize_heads, attention_8bit and linear_8bit, and can be used wherever that can.
+ * Queries and keys with scales over other groups of tokens, weights whose scales have the least squared error, and layers that
+ * stay in bf16. The table is the CPU backend's but for attention_8bit, linear_8bit and the ops that write codes, and can be used
+ * wherever that can.
  */
 #ifndef SKY_BENCH_PRECISION_EMULATE_H
 #define SKY_BENCH_PRECISION_EMULATE_H
@@ -11,14 +12,26 @@
 #include "ops/backend.h"
 #include "weights/checkpoint.h"
 
-/* A layer's codes under the contract, by whose scales it is recognised, and those that it gets instead. */
+/* A layer under the contract is recognised by its scales. It gets other codes and scales, or stays in bf16. */
 typedef struct emulated_layer {
     int64_t rows, cols;
     sky_dtype format;
     float *contract_scale; /* [rows] */
     uint8_t *codes;        /* [rows, cols] */
     float *scale;          /* [rows] */
+    uint16_t *plain;       /* [rows, cols] bf16; then codes and scale are NULL */
 } emulated_layer;
+
+/* Which layers stay in bf16. */
+typedef struct emulated_plain {
+    unsigned parts; /* bit i: part i of sky_is_block_linear() in every block */
+    int64_t first_blocks, last_blocks;
+} emulated_plain;
+
+static inline bool emulated_is_plain(const emulated_plain *plain, int64_t num_blocks, int64_t block, int part)
+{
+    return (plain->parts >> part & 1U) != 0 || block < plain->first_blocks || block >= num_blocks - plain->last_blocks;
+}
 
 typedef struct emulator {
     sky_backend table; /* first: ops find the rest through ctx->backend */
@@ -32,6 +45,12 @@ typedef struct emulator {
     emulated_layer *layers;
     int64_t num_layers;
     double contract_squares, least_squares; /* of all their weights: what either's codes leave */
+    /* Layers in bf16 read what the codes were made of, which is kept from one quantising op to the next. */
+    bool has_plain;
+    float *values;           /* [rows, cols] */
+    uint16_t *rounded;       /* the same as bf16 */
+    size_t values_len;       /* room of each, elements */
+    const void *value_codes; /* where their codes are */
 } emulator;
 
 /* max_scales: tokens times heads, at most. */
@@ -40,6 +59,14 @@ void emulator_destroy(emulator **e);
 
 /* All block linears of a published checkpoint, in the format e4m3 or i8; replaces what was there. */
 sky_status emulator_requantize(emulator *e, const sky_checkpoint *checkpoint, sky_dtype format);
+
+/* The layers of a published checkpoint that stay in bf16, all others being the contract's; replaces what was there. */
+sky_status emulator_keep_plain(emulator *e, const sky_checkpoint *checkpoint, sky_dtype format, int64_t num_blocks,
+                               const emulated_plain *plain);
+
+/* Bytes that the model's weights take more for that. */
+int64_t emulator_plain_bytes(const emulator *e);
+
 void emulator_forget_layers(emulator *e);
 
 #endif

@@ -194,9 +194,6 @@ sky_arithmetic sky_settings_arithmetic(const sky_settings *s)
         [SKY_PRECISION_BF16] = {.compute = SKY_BF16, .linear = SKY_BF16},
         [SKY_PRECISION_FP32] = {.compute = SKY_F32, .linear = SKY_F32},
     };
-    if (s->arithmetic != NULL) {
-        return *s->arithmetic;
-    }
     sky_arithmetic arithmetic = by_precision[s->precision];
     arithmetic.attention_8bit = s->attention_8bit;
     return arithmetic;

@@ -43,7 +43,6 @@ typedef struct sky_settings {
     sky_rng rng;
     sky_time_grid scheduler;
     bool fast_ring; /* ring attention in another order of the keys: overlaps better, differs by rounding */
-    const sky_arithmetic *arithmetic; /* NULL; for measurements: instead of precision and attention_8bit */
 } sky_settings;
 
 /* The published defaults: 30 steps, guidance 6, shift 8, 24 frames a second, torch-cuda:132 noise, fp8 and 8-bit attention. */

@@ -45,9 +45,6 @@ typedef struct sky_arithmetic {
     sky_dtype compute;
     sky_dtype linear;
     bool attention_8bit;
-    /* Exceptions, for measuring what they bring: these stay in the compute type where linear is 8-bit. */
-    uint32_t plain_parts; /* bit i: part i of sky_is_block_linear() in every block */
-    int64_t plain_first_blocks, plain_last_blocks;
 } sky_arithmetic;
 
 /* Loads the weights through the store, which keeps them. Errors: those of sky_transformer_infer() and of the store. */

@@ -86,16 +86,16 @@ static sky_status make_operands(sky_ctx *ctx, const transformer_pass *p, int64_t
     SKY_TRY(alloc_values(ctx, p, reach, &k, &o->k));
     SKY_TRY(alloc_values(ctx, p, reach, &v, &o->v));
 
-    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->k, input, &p->attended));
+    SKY_TRY(sky_transformer_apply(ctx, &b->k, input, &p->attended));
     SKY_TRY(norm_rotate(ctx, p, &b->norm_k, &k));
     SKY_TRY(sky_transformer_see(ctx, p, layer, "k_rope", &k));
-    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->v, input, in_parts ? &p->attended : &v));
+    SKY_TRY(sky_transformer_apply(ctx, &b->v, input, in_parts ? &p->attended : &v));
     SKY_TRY(in_parts ? sky_sequence_pack(ctx, &p->sequence, p->model->dims.head_dim, &p->attended, &v) : SKY_OK);
     SKY_TRY(sky_transformer_see(ctx, p, layer, "v", &v));
     const sky_operand_parts keys[] = {o->k, o->v};
     SKY_TRY(sky_sequence_gather_begin(ctx, &p->sequence, reach, keys, 2, &x->keys));
 
-    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->q, input, &p->attended));
+    SKY_TRY(sky_transformer_apply(ctx, &b->q, input, &p->attended));
     SKY_TRY(sky_transformer_see(ctx, p, layer, "self_attn_q", &p->attended));
     SKY_TRY(norm_rotate(ctx, p, &b->norm_q, &p->q));
     SKY_TRY(sky_transformer_see(ctx, p, layer, "q_rope", &p->q));
@@ -218,20 +218,20 @@ static sky_status make_operands_8bit(sky_ctx *ctx, const transformer_pass *p, in
     const size_t mark = sky_arena_mark(ctx->arena);
     SKY_TRY(alloc_rows(ctx, p, &k));
 
-    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->k, input, &k));
+    SKY_TRY(sky_transformer_apply(ctx, &b->k, input, &k));
     SKY_TRY(sky_qk_norm_rope_sums(ctx, &(sky_qk_norm_rope_sums_args){.sums = t.sums,
                                                                      .x = k,
                                                                      .weight = b->norm_k,
                                                                      .freqs = p->args->freqs,
                                                                      .eps = p->model->dims.eps,
                                                                      .num_tokens = p->sequence.num_tokens}));
-    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->v, input, v));
+    SKY_TRY(sky_transformer_apply(ctx, &b->v, input, v));
     SKY_TRY(sky_transformer_see(ctx, p, layer, "v", v));
     SKY_TRY(sky_channel_amax(ctx, &(sky_channel_amax_args){.amax = t.amax, .x = *v}));
     const sky_shared_row rows[] = {{t.sums, t.all_sums}, {t.amax, t.all_amax}};
     SKY_TRY(sky_sequence_share_begin(ctx, &p->sequence, rows, 2, &x->keys));
 
-    SKY_TRY(sky_transformer_apply_in_pass(ctx, p, &b->q, input, &p->q));
+    SKY_TRY(sky_transformer_apply(ctx, &b->q, input, &p->q));
     SKY_TRY(sky_transformer_see(ctx, p, layer, "self_attn_q", &p->q));
 
     SKY_TRY(sky_sequence_gather_end(ctx, &p->sequence, &x->keys));

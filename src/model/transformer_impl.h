@@ -5,11 +5,14 @@
 #define SKY_MODEL_TRANSFORMER_IMPL_H
 
 #include "model/transformer.h"
+#include "ops/linear_sums.h"
+
+enum { NUM_MODULATIONS = 6 }; /* shift, scale, gate of attention and of the feed-forward */
 
 typedef struct transformer_linear {
     sky_tensor weight; /* [out, in], or its codes */
-    sky_tensor scale;  /* [out] f32 of codes; absent: weight is in the compute type or f32 */
-    sky_tensor bias;   /* [out] f32 */
+    sky_tensor scale;  /* [out] f32 of codes; absent: weight is in the compute type */
+    sky_tensor bias;   /* [out] compute type */
 } transformer_linear;
 
 typedef struct transformer_block {
@@ -25,46 +28,37 @@ typedef struct transformer_block {
 struct sky_transformer {
     sky_transformer_dims dims;
     sky_arithmetic arithmetic;
-    transformer_linear patch_embedding;                 /* as a matrix [dim, in_dim * 4] */
-    transformer_linear text_0, text_2;                  /* text embedding */
-    transformer_linear time_0, time_2, time_projection; /* f32 */
-    sky_tensor head_modulation;                         /* [2, dim] f32 */
-    transformer_linear head;                            /* f32 */
+    transformer_linear patch_embedding; /* as a matrix [dim, in_dim * 4] */
+    transformer_linear text_0, text_2;  /* text embedding */
+    transformer_linear time_0, time_2, time_projection;
+    sky_tensor head_modulation; /* [2, dim] f32 */
+    transformer_linear head;
     transformer_block *blocks;
 };
 
-/*
- * The input that the layers to come share: x itself, or its codes in an 8-bit format. Codes are made of the f32 values
- * where an op produces them, so such an op writes f32 (input_dtype) and nothing is rounded on the way.
- */
+/* The input that the layers to come share: numbers in the compute type, or codes. The op before them writes it so. */
 typedef struct transformer_input {
-    sky_tensor x;
-    sky_tensor scale;  /* [rows] f32; absent: x is no codes */
-    sky_tensor source; /* what codes were made of */
+    sky_tensor x;     /* [rows, cols] */
+    sky_tensor scale; /* [rows] f32; absent: x is no codes */
 } transformer_input;
 
-/* Room for one input of up to max_cols columns. */
-typedef struct transformer_room {
-    sky_tensor codes; /* [rows, max_cols] */
-    sky_tensor scale; /* [rows] */
-    sky_tensor plain; /* [rows, max_cols] compute type, for layers that are excepted from codes */
-} transformer_room;
+/* What a linear layer leaves for the op behind it, of some of its rows: numbers in the compute type, or sums. */
+typedef struct transformer_output {
+    sky_tensor x;         /* [rows, cols] compute type or i32 */
+    sky_linear_sums sums; /* with i32 */
+} transformer_output;
 
 /* Everything that a pass needs beside the weights; one set serves all blocks. */
 typedef struct transformer_pass {
     const sky_transformer *model;
     const sky_transformer_args *args;
     sky_sequence sequence;
-    sky_span tokens;        /* this rank's rows */
-    sky_tensor time;        /* [1, dim] f32: e */
-    sky_tensor time6;       /* [6, dim] f32: e0 */
-    sky_tensor m;           /* [6, dim] f32: modulation of the block at hand */
-    sky_tensor x;           /* [rows, dim] f32: residual stream inside a block */
-    sky_tensor x_between;   /* [rows, dim] compute type: between blocks (x itself in f32) */
-    sky_tensor normed;      /* [rows, dim] on its way into linear layers (input_dtype) */
-    sky_tensor delta;       /* [rows, dim] compute type: a sub-layer's output (normed itself where alike) */
-    sky_tensor q, attended; /* [rows, dim] compute type */
-    transformer_room room;
+    sky_span tokens;       /* this rank's rows */
+    sky_tensor time;       /* [1, dim] f32: e */
+    sky_tensor modulation; /* [6 * num_layers, dim] f32: of all blocks */
+    sky_tensor x;          /* [rows, dim] f32: the residual stream; between blocks its values are of the compute type */
+    transformer_input input; /* [rows, dim]: what the next layers read */
+    sky_tensor q, attended;  /* [rows, dim] compute type, while a block attends */
 } transformer_pass;
 
 /* x [rows, columns] as [rows, heads, head_dim] */
@@ -76,23 +70,46 @@ static inline sky_tensor by_heads(const transformer_pass *p, const sky_tensor *x
 
 /* ---- transformer_linear.c: the linear layers, in any format ---- */
 
-sky_status sky_transformer_apply(sky_ctx *ctx, const transformer_linear *linear, const sky_tensor *x,
+/*
+ * Memory for the input of layers of the blocks, and some rows of it. make_input: x in its memory's codes (with scales of its
+ * own, from ctx's arena), or where there are none x itself.
+ */
+sky_status sky_transformer_alloc_input(sky_ctx *ctx, const sky_transformer *m, int64_t rows, int64_t cols,
+                                       transformer_input *out);
+transformer_input sky_transformer_input_rows(const transformer_input *input, sky_span rows);
+sky_status sky_transformer_make_input(sky_ctx *ctx, const sky_tensor *x, const transformer_input *memory,
+                                      transformer_input *out);
+
+/* y = x weight + bias, y f32 or bf16. */
+sky_status sky_transformer_apply(sky_ctx *ctx, const transformer_linear *linear, const transformer_input *input,
                                  const sky_tensor *y);
 
-/* Type in which an op hands values to a linear layer of a block: f32 where codes are made of them. */
-sky_dtype sky_transformer_input_dtype(const sky_transformer *m);
+/*
+ * Between two linear layers a backend may want i32 sums (sky_backend.linear_sums_rows). Then a layer and the op behind it go
+ * through the rows in pieces, so that the sums of all need not be held at once; otherwise there is one piece:
+ *
+ *     SKY_TRY(sky_transformer_alloc_output(ctx, m, rows, cols, &memory));
+ *     for (sky_span piece = sky_transformer_first_piece(ctx, m, rows); piece.count > 0;
+ *          piece = sky_transformer_next_piece(piece, rows)) {
+ *         SKY_TRY(sky_transformer_apply_piece(ctx, linear, &input, piece, &memory, &out));
+ *         ... an op that reads out.x with out.sums
+ *     }
+ */
+sky_span sky_transformer_first_piece(const sky_ctx *ctx, const sky_transformer *m, int64_t rows);
+sky_span sky_transformer_next_piece(sky_span piece, int64_t rows);
+sky_status sky_transformer_alloc_output(sky_ctx *ctx, const sky_transformer *m, int64_t rows, int64_t cols,
+                                        sky_tensor *memory);
+sky_status sky_transformer_apply_piece(sky_ctx *ctx, const transformer_linear *linear, const transformer_input *input,
+                                       sky_span piece, const sky_tensor *memory, transformer_output *out);
 
-sky_status sky_transformer_alloc_room(sky_ctx *ctx, const sky_transformer *m, int64_t rows, int64_t max_cols,
-                                      transformer_room *room);
+/* ---- transformer_see.c: values shown to the pass's observer ---- */
 
-/* The input that the layers to come share, in room; stays valid until the next one is made there. */
-sky_status sky_transformer_make_input(sky_ctx *ctx, const sky_transformer *m, const transformer_room *room,
-                                      const sky_tensor *x, transformer_input *out);
+/* A value of block 0 only: enough to tell where a mistake is, and cheap. Codes and sums are not shown. */
+sky_status sky_transformer_see(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const char *what,
+                               const sky_tensor *value);
 
-/* A linear layer of a block. */
-sky_status sky_transformer_apply_block(sky_ctx *ctx, const sky_transformer *m, const transformer_linear *linear,
-                                       const transformer_room *room, const transformer_input *input,
-                                       const sky_tensor *y);
+/* The residual stream between blocks, in the compute type; its memory is planned for in any case. */
+sky_status sky_transformer_see_residual(sky_ctx *ctx, const transformer_pass *p, int64_t layer);
 
 /* ---- transformer_attention.c ---- */
 
@@ -105,13 +122,10 @@ sky_status sky_transformer_attend(sky_ctx *ctx, const transformer_pass *p, int64
 
 /* ---- transformer_block.c ---- */
 
-/* Shows a value of block 0 only: enough to tell where a mistake is, and cheap. */
-sky_status sky_transformer_see(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const char *what,
-                               const sky_tensor *value);
+/* Makes p->input of the first block from p->x. */
+sky_status sky_transformer_begin_blocks(sky_ctx *ctx, const transformer_pass *p);
 
-sky_status sky_transformer_apply_in_pass(sky_ctx *ctx, const transformer_pass *p, const transformer_linear *linear,
-                                         const transformer_input *input, const sky_tensor *y);
-
-sky_status sky_transformer_run_block(sky_ctx *ctx, const transformer_pass *p, int64_t layer);
+/* From p->x and p->input to those of the next block; the last leaves p->x only. */
+sky_status sky_transformer_run_block(sky_ctx *ctx, transformer_pass *p, int64_t layer);
 
 #endif

@@ -1,66 +1,95 @@
 /* Linear layers of the transformer: f32, bf16, or 8-bit codes with a scale per token and per output channel. */
 #include "model/transformer_impl.h"
-#include "ops/ops.h"
-
-sky_status sky_transformer_apply(sky_ctx *ctx, const transformer_linear *linear, const sky_tensor *x,
-                                 const sky_tensor *y)
-{
-    return sky_linear(ctx, &(sky_linear_args){.y = *y, .x = *x, .weight = linear->weight, .bias = linear->bias});
-}
+#include "ops/backend.h"
 
 static bool is_8bit(const sky_transformer *m)
 {
     return m->arithmetic.linear != m->arithmetic.compute;
 }
 
-sky_dtype sky_transformer_input_dtype(const sky_transformer *m)
+sky_status sky_transformer_alloc_input(sky_ctx *ctx, const sky_transformer *m, int64_t rows, int64_t cols,
+                                       transformer_input *out)
 {
-    return is_8bit(m) ? SKY_F32 : m->arithmetic.compute;
+    *out = (transformer_input){0};
+    SKY_TRY(sky_ctx_tensor(ctx, &out->x, m->arithmetic.linear, 2, (int64_t[]){rows, cols}));
+    return is_8bit(m) ? sky_ctx_tensor(ctx, &out->scale, SKY_F32, 1, &rows) : SKY_OK;
 }
 
-sky_status sky_transformer_alloc_room(sky_ctx *ctx, const sky_transformer *m, int64_t rows, int64_t max_cols,
-                                      transformer_room *room)
+transformer_input sky_transformer_input_rows(const transformer_input *input, sky_span rows)
 {
-    if (!is_8bit(m)) {
-        return SKY_OK;
+    transformer_input some = {.x = sky_tensor_rows(&input->x, rows.first, rows.count)};
+    if (sky_tensor_present(&input->scale)) {
+        some.scale = sky_tensor_rows(&input->scale, rows.first, rows.count);
     }
-    const sky_arithmetic *a = &m->arithmetic;
-    SKY_TRY(sky_ctx_tensor(ctx, &room->codes, a->linear, 2, (int64_t[]){rows, max_cols}));
-    if (a->plain_parts != 0 || a->plain_first_blocks > 0 || a->plain_last_blocks > 0) {
-        SKY_TRY(sky_ctx_tensor(ctx, &room->plain, a->compute, 2, (int64_t[]){rows, max_cols}));
-    }
-    return sky_ctx_tensor(ctx, &room->scale, SKY_F32, 1, (int64_t[]){rows});
+    return some;
 }
 
-sky_status sky_transformer_make_input(sky_ctx *ctx, const sky_transformer *m, const transformer_room *room,
-                                      const sky_tensor *x, transformer_input *out)
+sky_status sky_transformer_make_input(sky_ctx *ctx, const sky_tensor *x, const transformer_input *memory,
+                                      transformer_input *out)
 {
-    *out = (transformer_input){.x = *x, .source = *x};
-    if (!is_8bit(m)) {
+    if (!sky_tensor_present(&memory->scale)) {
+        *out = (transformer_input){.x = *x};
         return SKY_OK;
     }
-    out->x = SKY_TENSOR(room->codes.data, m->arithmetic.linear, x->shape[0], x->shape[1]);
-    out->scale = room->scale;
+    out->x = memory->x;
+    SKY_TRY(sky_ctx_tensor(ctx, &out->scale, SKY_F32, 1, memory->scale.shape));
     return sky_quantize_rows(ctx, &(sky_quantize_rows_args){.codes = out->x, .scale = out->scale, .x = *x});
 }
 
-sky_status sky_transformer_apply_block(sky_ctx *ctx, const sky_transformer *m, const transformer_linear *linear,
-                                       const transformer_room *room, const transformer_input *input,
-                                       const sky_tensor *y)
+sky_status sky_transformer_apply(sky_ctx *ctx, const transformer_linear *linear, const transformer_input *input,
+                                 const sky_tensor *y)
 {
-    if (sky_tensor_present(&linear->scale)) {
-        return sky_linear_8bit(ctx, &(sky_linear_8bit_args){.y = *y,
-                                                            .x = input->x,
-                                                            .x_scale = input->scale,
-                                                            .weight = linear->weight,
-                                                            .weight_scale = linear->scale,
-                                                            .bias = linear->bias});
+    if (!sky_tensor_present(&linear->scale)) {
+        return sky_linear(ctx,
+                          &(sky_linear_args){.y = *y, .x = input->x, .weight = linear->weight, .bias = linear->bias});
     }
-    if (!is_8bit(m)) {
-        return sky_transformer_apply(ctx, linear, &input->x, y);
+    return sky_linear_8bit(ctx, &(sky_linear_8bit_args){.y = *y,
+                                                        .x = input->x,
+                                                        .x_scale = input->scale,
+                                                        .weight = linear->weight,
+                                                        .weight_scale = linear->scale,
+                                                        .bias = linear->bias});
+}
+
+/* ---- in pieces of rows, as sums ---- */
+
+static int64_t piece_rows(const sky_ctx *ctx, const sky_transformer *m, int64_t rows)
+{
+    const int64_t most = m->arithmetic.linear == SKY_I8 ? ctx->backend->linear_sums_rows : 0;
+    return most > 0 && most < rows ? most : rows;
+}
+
+static bool leaves_sums(const sky_ctx *ctx, const sky_transformer *m)
+{
+    return m->arithmetic.linear == SKY_I8 && ctx->backend->linear_sums_rows > 0;
+}
+
+sky_span sky_transformer_first_piece(const sky_ctx *ctx, const sky_transformer *m, int64_t rows)
+{
+    return (sky_span){0, piece_rows(ctx, m, rows)};
+}
+
+sky_span sky_transformer_next_piece(sky_span piece, int64_t rows)
+{
+    const int64_t left = rows - sky_span_end(piece);
+    return (sky_span){sky_span_end(piece), left < piece.count ? left : piece.count};
+}
+
+sky_status sky_transformer_alloc_output(sky_ctx *ctx, const sky_transformer *m, int64_t rows, int64_t cols,
+                                        sky_tensor *memory)
+{
+    return sky_ctx_tensor(ctx, memory, leaves_sums(ctx, m) ? SKY_I32 : m->arithmetic.compute, 2,
+                          (int64_t[]){piece_rows(ctx, m, rows), cols});
+}
+
+sky_status sky_transformer_apply_piece(sky_ctx *ctx, const transformer_linear *linear, const transformer_input *input,
+                                       sky_span piece, const sky_tensor *memory, transformer_output *out)
+{
+    const transformer_input rows = sky_transformer_input_rows(input, piece);
+    *out = (transformer_output){.x = sky_tensor_rows(memory, 0, piece.count)};
+    if (memory->dtype != SKY_I32) {
+        return sky_transformer_apply(ctx, linear, &rows, &out->x);
     }
-    const sky_tensor *source = &input->source;
-    const sky_tensor plain = SKY_TENSOR(room->plain.data, m->arithmetic.compute, source->shape[0], source->shape[1]);
-    SKY_TRY(sky_convert(ctx, &(sky_convert_args){.y = plain, .x = *source}));
-    return sky_transformer_apply(ctx, linear, &plain, y);
+    out->sums = (sky_linear_sums){.x_scale = rows.scale, .weight_scale = linear->scale, .bias = linear->bias};
+    return sky_linear_8bit(ctx, &(sky_linear_8bit_args){.y = out->x, .x = rows.x, .weight = linear->weight});
 }

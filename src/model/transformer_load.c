@@ -1,6 +1,5 @@
 /* Dimensions and weights of the transformer. Names: docs/model.md. */
 #include "model/transformer_impl.h"
-#include "weights/quantize.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -143,30 +142,23 @@ static sky_status load_vector(const loader *l, const char *name, int64_t len, sk
     return load_f32(l, name, 1, (int64_t[]){len}, out);
 }
 
-static sky_status load_linear(const loader *l, const char *name, sky_dtype dtype, int64_t out_features,
-                              int64_t in_features, transformer_linear *out)
+static sky_status load_compute(const loader *l, const char *name, const char *suffix, int num_dims,
+                               const int64_t *shape, sky_tensor *out)
 {
     char full[NAME_BYTES];
-    full_name(l, name, ".weight", full);
-    const sky_weight_request weight = {.dtype = dtype,
-                                       .round_bf16 = l->model->arithmetic.compute == SKY_BF16,
-                                       .num_dims = 2,
-                                       .shape = {out_features, in_features}};
-    SKY_TRY(sky_weights_get(l->weights, full, &weight, &out->weight));
-    full_name(l, name, ".bias", full);
-    const sky_weight_request bias = {
-        .dtype = SKY_F32, .round_bf16 = weight.round_bf16, .num_dims = 1, .shape = {out_features}};
-    return sky_weights_get(l->weights, full, &bias, &out->bias);
+    sky_weight_request request = {.dtype = l->model->arithmetic.compute, .num_dims = num_dims};
+    for (int i = 0; i < num_dims; i++) {
+        request.shape[i] = shape[i];
+    }
+    full_name(l, name, suffix, full);
+    return sky_weights_get(l->weights, full, &request, out);
 }
 
-/* Whether a layer of a block has codes. */
-static bool has_codes(const loader *l, const char *weight_name)
+static sky_status load_linear(const loader *l, const char *name, int64_t out_features, int64_t in_features,
+                              transformer_linear *out)
 {
-    const sky_arithmetic *a = &l->model->arithmetic;
-    int part = 0;
-    SKY_ASSERT(sky_is_block_linear(weight_name, NULL, &part));
-    return a->linear != a->compute && (a->plain_parts & (1U << part)) == 0 && l->layer >= a->plain_first_blocks &&
-           l->layer < l->model->dims.num_layers - a->plain_last_blocks;
+    SKY_TRY(load_compute(l, name, ".weight", 2, (int64_t[]){out_features, in_features}, &out->weight));
+    return load_compute(l, name, ".bias", 1, &out_features, &out->bias);
 }
 
 /* A linear layer of a block: codes and scales in an 8-bit format. */
@@ -175,16 +167,13 @@ static sky_status load_block_linear(const loader *l, const char *name, int64_t o
 {
     const sky_arithmetic *arithmetic = &l->model->arithmetic;
     char full[NAME_BYTES];
-    full_name(l, name, ".weight", full);
-    if (!has_codes(l, full)) {
-        return load_linear(l, name, arithmetic->compute, out_features, in_features, out);
+    if (arithmetic->linear == arithmetic->compute) {
+        return load_linear(l, name, out_features, in_features, out);
     }
+    full_name(l, name, ".weight", full);
     SKY_TRY(sky_weights_get_8bit(l->weights, full, arithmetic->linear, out_features, in_features, &out->weight,
                                  &out->scale));
-    full_name(l, name, ".bias", full);
-    const sky_weight_request bias = {
-        .dtype = SKY_F32, .round_bf16 = arithmetic->compute == SKY_BF16, .num_dims = 1, .shape = {out_features}};
-    return sky_weights_get(l->weights, full, &bias, &out->bias);
+    return load_compute(l, name, ".bias", 1, &out_features, &out->bias);
 }
 
 static sky_status load_block(const loader *l, transformer_block *b)
@@ -213,17 +202,16 @@ static sky_status load_block(const loader *l, transformer_block *b)
 static sky_status load_embeddings(const loader *l, sky_transformer *m)
 {
     const sky_transformer_dims *d = &m->dims;
-    const sky_weight_request patch = {
-        .dtype = m->arithmetic.compute, .num_dims = 5, .shape = {d->dim, d->in_dim, 1, 2, 2}};
-    SKY_TRY(sky_weights_get(l->weights, "patch_embedding.weight", &patch, &m->patch_embedding.weight));
+    SKY_TRY(load_compute(l, "patch_embedding", ".weight", 5, (int64_t[]){d->dim, d->in_dim, 1, 2, 2},
+                         &m->patch_embedding.weight));
     m->patch_embedding.weight =
         sky_tensor_reshape(&m->patch_embedding.weight, 2, (int64_t[]){d->dim, d->in_dim * PATCH});
-    SKY_TRY(load_vector(l, "patch_embedding.bias", d->dim, &m->patch_embedding.bias));
-    SKY_TRY(load_linear(l, "text_embedding.0", m->arithmetic.compute, d->dim, d->text_dim, &m->text_0));
-    SKY_TRY(load_linear(l, "text_embedding.2", m->arithmetic.compute, d->dim, d->dim, &m->text_2));
-    SKY_TRY(load_linear(l, "time_embedding.0", SKY_F32, d->dim, d->freq_dim, &m->time_0));
-    SKY_TRY(load_linear(l, "time_embedding.2", SKY_F32, d->dim, d->dim, &m->time_2));
-    return load_linear(l, "time_projection.1", SKY_F32, 6 * d->dim, d->dim, &m->time_projection);
+    SKY_TRY(load_compute(l, "patch_embedding", ".bias", 1, &d->dim, &m->patch_embedding.bias));
+    SKY_TRY(load_linear(l, "text_embedding.0", d->dim, d->text_dim, &m->text_0));
+    SKY_TRY(load_linear(l, "text_embedding.2", d->dim, d->dim, &m->text_2));
+    SKY_TRY(load_linear(l, "time_embedding.0", d->dim, d->freq_dim, &m->time_0));
+    SKY_TRY(load_linear(l, "time_embedding.2", d->dim, d->dim, &m->time_2));
+    return load_linear(l, "time_projection.1", 6 * d->dim, d->dim, &m->time_projection);
 }
 
 static sky_status load_head(const loader *l, sky_transformer *m)
@@ -231,7 +219,7 @@ static sky_status load_head(const loader *l, sky_transformer *m)
     const sky_transformer_dims *d = &m->dims;
     SKY_TRY(load_f32(l, "head.modulation", 3, (int64_t[]){1, 2, d->dim}, &m->head_modulation));
     m->head_modulation = sky_tensor_reshape(&m->head_modulation, 2, (int64_t[]){2, d->dim});
-    return load_linear(l, "head.head", SKY_F32, d->out_dim * PATCH, d->dim, &m->head);
+    return load_linear(l, "head.head", d->out_dim * PATCH, d->dim, &m->head);
 }
 
 sky_status sky_transformer_create(sky_weights *weights, const sky_arithmetic *arithmetic, sky_transformer **out)

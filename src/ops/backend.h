@@ -54,6 +54,12 @@ struct sky_backend {
     const char *name; /* "ref", "cpu", "cuda" */
     bool host_memory; /* the host may read and write device memory: see above */
 
+    /*
+     * Where linear_8bit of i8 is faster when it leaves its sums (ops/linear_sums.h): how many rows of them a model should hold
+     * at a time, a multiple of SKY_LINEAR_PIECE_ROWS. 0: it is not.
+     */
+    int64_t linear_sums_rows;
+
     /* As sky_device_open() and _close() (ops/backend_list.h), where *device is not NULL. Nothing is under way when it is closed. */
     sky_status (*open)(const sky_device_options *options, void **device);
     void (*close)(void **device);
