@@ -28,7 +28,9 @@ sky_status sky_attention_8bit(sky_ctx *ctx, const sky_attention_8bit_args *args)
     const sky_operand k_scale = SKY_OPERAND(args, k_scale);
     const sky_operand v = SKY_OPERAND(args, v);
     const sky_operand v_scale = SKY_OPERAND(args, v_scale);
-    const sky_operand inputs[] = {q, q_scale, k, k_scale, v, v_scale};
+    const sky_operand v_mean = SKY_OPERAND(args, v_mean);
+    const sky_operand inputs[] = {q, q_scale, k, k_scale, v, v_scale, v_mean};
+    const int num_inputs = sky_tensor_present(&args->v_mean) ? 7 : 6;
     SKY_TRY(sky_check_tensor(ctx, op, y, 3, SKY_F32_OR_BF16));
     SKY_TRY(sky_check_tensor(ctx, op, q, 3, SKY_ONLY_I8));
     SKY_TRY(sky_check_tensor(ctx, op, k, 3, SKY_ONLY_I8));
@@ -51,10 +53,14 @@ sky_status sky_attention_8bit(sky_ctx *ctx, const sky_attention_8bit_args *args)
     if (args->v_scale.shape[0] != tiles[1] || args->v_scale.shape[1] != tiles[2]) {
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want v_scale [N, D]", v_scale, v);
     }
-    for (int i = 0; i < 6; i++) {
+    if (num_inputs == 7) {
+        SKY_TRY(sky_check_tensor(ctx, op, v_mean, 2, SKY_ONLY_F32));
+        SKY_TRY(sky_check_same_shape(op, v_mean, v_scale));
+    }
+    for (int i = 0; i < num_inputs; i++) {
         SKY_TRY(sky_check_disjoint(ctx, op, y, inputs[i]));
     }
-    SKY_TRY(sky_check_lse(ctx, op, SKY_OPERAND(args, lse), y, inputs, 6));
+    SKY_TRY(sky_check_lse(ctx, op, SKY_OPERAND(args, lse), y, inputs, num_inputs));
     if (sky_tensor_len(&args->y) == 0) {
         return SKY_OK;
     }

@@ -9,16 +9,18 @@
  *     d     = a d + sum_j p[j]                                                                    f32 in the step, then added
  *     o     = a o + sum_j p[j] * value(v[j / 128, n, :, i(j)])                                    the same
  *     m     = m'
- *     y[s, n, c] = o[c] / d * v_scale[n, c]
+ *     y[s, n, c] = o[c] / d * v_scale[n, c] + v_mean[n, c]       rounded once to y's type; without v_mean nothing is added
  *     lse[s, n]  = m + ln(d / 448)                               optional: what merge_attention needs
  *
  * Weights are rounded before they are summed, for the numerator and the denominator alike, so that they add up to one.
  *
- * K is taken less its mean over all tokens (quantize_heads): softmax does not notice. V comes in the tiles of
+ * K is taken less its mean over all tokens (quantize_heads): softmax does not notice. V is, too (quantize_channels), and as
+ * weights add up to one its mean is added in the end: here, or, where y is merged with others', behind the last merge
+ * (merge_attention.h). V comes in the tiles of
  * quantize_channels, where key j lies at i(j) = sky_v_tile_position(j % 128); codes behind the last key are 0.
  *
  * Shapes   q, y [Sq, N, D]; q_scale [ceil(Sq / 64), N]; k [Sk, N, D]; k_scale [ceil(Sk / 128), N];
- *          v [ceil(Sk / 128), N, D, 128]; v_scale [N, D]; lse [Sq, N] or absent; Sk at least 1, Sq may be 0; outputs
+ *          v [ceil(Sk / 128), N, D, 128]; v_scale [N, D]; v_mean [N, D] or absent; lse [Sq, N] or absent; Sk at least 1, Sq may be 0; outputs
  *          overlap nothing
  * Types    q, k i8; v e4m3; scales f32; y bf16 or f32. Scores, softmax and sums f32 (reference: the sums within a step in f64).
  * Bytes    A query's row depends on q's row and scale, k, v and nothing else, as long as queries are cut at multiples of
@@ -43,6 +45,7 @@ typedef struct sky_attention_8bit_args {
     sky_tensor k_scale; /* [ceil(Sk / 128), N] f32 */
     sky_tensor v;       /* [ceil(Sk / 128), N, D, 128] e4m3 */
     sky_tensor v_scale; /* [N, D] f32 */
+    sky_tensor v_mean;  /* [N, D] f32, optional */
     sky_tensor lse;     /* [Sq, N] f32  out, optional */
     float softmax_scale;
 } sky_attention_8bit_args;

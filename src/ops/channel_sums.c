@@ -12,6 +12,12 @@ sky_status sky_channel_sums(sky_ctx *ctx, const sky_channel_sums_args *args)
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want sums [C] for x [rows, C]", sums, x);
     }
     SKY_TRY(sky_check_disjoint(ctx, op, sums, x));
+    if (sky_tensor_present(&args->range)) {
+        const sky_operand range = SKY_OPERAND(args, range);
+        SKY_TRY(sky_check_vector(ctx, op, range, 2 * args->x.shape[1]));
+        SKY_TRY(sky_check_disjoint(ctx, op, range, x));
+        SKY_TRY(sky_check_disjoint(ctx, op, range, sums));
+    }
     if (args->num_tokens < 1 || args->num_tokens < args->x.shape[0]) {
         return sky_fail(SKY_ERR_SHAPE, "%s: num_tokens is %lld: want at least 1, and the %lld rows of x", op,
                         (long long)args->num_tokens, (long long)args->x.shape[0]);

@@ -8,6 +8,8 @@
  *
  * A set whose lse is -inf contributes nothing, whatever its y holds; where both are, y and lse stay as they are.
  *
+ * attention_8bit's y is to be merged without V's mean, which is the same for all sets: convert.h adds it in the end.
+ *
  * Attention in f32 (y f32, inputs f32 or bf16) over all keys is what the sets merge into, up to rounding. In 8 bits every
  * set rounds its weights against a running maximum of its own: the merged sets are as close to attention without that
  * rounding as all keys at once are (about 1.5 % of y), and 1 % of y away from those (tests/ops/test_attention_lse.c).

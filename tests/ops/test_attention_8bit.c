@@ -11,6 +11,7 @@ typedef struct attention_params {
     sky_dtype y;
     int64_t queries, keys, heads, dim;
     float scale;
+    bool mean;
 } attention_params;
 
 static int64_t groups(int64_t tokens, int64_t tokens_per_group)
@@ -46,6 +47,7 @@ static sky_attention_8bit_args make_args(rig *r, const attention_params *p)
         .k_scale = scales(r, 4, groups(p->keys, SKY_K_GROUP_TOKENS), p->heads),
         .v = rig_v_input(r, 5, p->keys, p->heads, p->dim),
         .v_scale = scales(r, 6, p->heads, p->dim),
+        .v_mean = p->mean ? RIG_INPUT(r, SKY_F32, 7, p->heads, p->dim) : (sky_tensor){0},
         .softmax_scale = p->scale,
     };
 }
@@ -98,6 +100,7 @@ static void expect_row(const attention_params *p, int64_t s, int64_t n, double *
     }
     for (int64_t d = 0; d < p->dim; d++) {
         want[d] *= scale_value(6, n * p->dim + d) / total;
+        want[d] += p->mean ? op_value(SKY_F32, 7, n * p->dim + d) : 0.0;
     }
 }
 
@@ -126,15 +129,16 @@ TEST(attention_8bit_is_softmax_of_codes)
         {130, 63, 1, 33}, {70, 513, 1, 64}, {3, 256, 2, 16},  {3, 257, 1, 16},  {2, 190, 1, 8},   {2, 193, 1, 8},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        for (int kind = 0; kind < 4 && !test_failed(); kind++) {
+        for (int kind = 0; kind < 8 && !test_failed(); kind++) {
             const attention_params p = {.y = kind & 1 ? SKY_BF16 : SKY_F32,
                                         .queries = shapes[i][0],
                                         .keys = shapes[i][1],
                                         .heads = shapes[i][2],
                                         .dim = shapes[i][3],
+                                        .mean = (kind & 4) != 0,
                                         .scale = (kind & 2 ? 10.0F : 1.5F) / 2500.0F / sqrtf((float)shapes[i][3])};
-            test_parameters("Sq=%d Sk=%d N=%d D=%d to %s, scale %g", (int)p.queries, (int)p.keys, (int)p.heads,
-                            (int)p.dim, sky_dtype_name(p.y), (double)p.scale);
+            test_parameters("Sq=%d Sk=%d N=%d D=%d to %s, scale %g%s", (int)p.queries, (int)p.keys, (int)p.heads,
+                            (int)p.dim, sky_dtype_name(p.y), (double)p.scale, p.mean ? ", V's mean added" : "");
             op_check(&(op_case){run_attention, expect_attention, &p, .sum_len = p.dim + p.keys, .tolerance = 2e-4});
         }
     }
@@ -348,6 +352,9 @@ TEST(attention_8bit_refuses)
     REFUSES(v, SKY_TENSOR(memory[5], SKY_F8_E4M3, 2, 1, 2, 128), SKY_ERR_SHAPE);
     REFUSES(v, SKY_TENSOR(memory[5], SKY_F8_E4M3, 2, 2, 1, 64), SKY_ERR_SHAPE);
     REFUSES(v_scale, SKY_TENSOR(memory[6], SKY_F32, 1, 2), SKY_ERR_SHAPE);
+    REFUSES(v_mean, SKY_TENSOR(memory[6], SKY_F32, 1, 2), SKY_ERR_SHAPE);
+    REFUSES(v_mean, SKY_TENSOR(memory[6], SKY_BF16, 2, 1), SKY_ERR_DTYPE);
+    REFUSES(v_mean, SKY_TENSOR(memory[0], SKY_F32, 2, 1), SKY_ERR_INTERNAL);
     REFUSES(y.dtype, SKY_I8, SKY_ERR_DTYPE);
     REFUSES(q.dtype, SKY_F8_E4M3, SKY_ERR_DTYPE);
     REFUSES(k.dtype, SKY_F8_E4M3, SKY_ERR_DTYPE);

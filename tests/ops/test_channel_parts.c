@@ -48,11 +48,12 @@ static void check_mean(const test_backend *which, sky_dtype dtype, const float *
     const sky_tensor parts = RIG_OUTPUT(&r, SKY_I64, c->parts, COLS);
     const sky_tensor whole = RIG_OUTPUT(&r, SKY_F32, COLS);
     const sky_tensor mean = RIG_OUTPUT(&r, SKY_F32, COLS);
-    EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){sums, x, ROWS}) == SKY_OK);
+    EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){.sums = sums, .x = x, .num_tokens = ROWS}) == SKY_OK);
     EXPECT(sky_sums_to_mean(&r.ctx, &(sky_sums_to_mean_args){whole, sums, ROWS}) == SKY_OK);
     for (int p = 0; p < c->parts; p++) {
         const sky_tensor rows = sky_tensor_rows(&x, c->first[p], c->first[p + 1] - c->first[p]);
-        EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){part_of(&parts, p), rows, ROWS}) == SKY_OK);
+        EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){
+                                            .sums = part_of(&parts, p), .x = rows, .num_tokens = ROWS}) == SKY_OK);
     }
     EXPECT(sky_sums_to_mean(&r.ctx, &(sky_sums_to_mean_args){mean, parts, ROWS}) == SKY_OK);
     EXPECT(rig_check(&r) && same_bytes(&r, &whole, &mean));
@@ -127,7 +128,7 @@ TEST(no_rows_have_sums_and_maxima_of_zero)
         const sky_tensor sums = RIG_OUTPUT(&r, SKY_I64, COLS);
         const sky_tensor amax = RIG_OUTPUT(&r, SKY_F32, COLS);
         const sky_tensor scale = RIG_OUTPUT(&r, SKY_F32, COLS);
-        EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){sums, none, 1}) == SKY_OK);
+        EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){.sums = sums, .x = none, .num_tokens = 1}) == SKY_OK);
         EXPECT(sky_channel_amax(&r.ctx, &(sky_channel_amax_args){amax, none}) == SKY_OK);
         const sky_tensor no_codes = SKY_TENSOR(NULL, SKY_F8_E4M3, 0, 1, COLS, 128);
         EXPECT(sky_quantize_channels(&r.ctx, &(sky_quantize_channels_args){no_codes, scale, none, amax}) == SKY_OK);

@@ -105,9 +105,9 @@ TEST(an_op_that_a_backend_lacks_is_named)
     poorer.convert = NULL;
     const sky_backend *whole = r.ctx.backend;
     r.ctx.backend = &poorer;
-    CHECK_STATUS(
-        sky_convert(&r.ctx, &(sky_convert_args){SKY_TENSOR(memory[0], SKY_F32, 4), SKY_TENSOR(memory[1], SKY_F32, 4)}),
-        SKY_ERR_UNSUPPORTED);
+    CHECK_STATUS(sky_convert(&r.ctx, &(sky_convert_args){.y = SKY_TENSOR(memory[0], SKY_F32, 4),
+                                                         .x = SKY_TENSOR(memory[1], SKY_F32, 4)}),
+                 SKY_ERR_UNSUPPORTED);
     EXPECT(strcmp(sky_message(), "backend poorer has no convert") == 0);
     r.ctx.backend = whole;
     rig_close(&r);

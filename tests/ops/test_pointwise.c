@@ -41,7 +41,7 @@ static sky_status run_pointwise(rig *r, const void *params, sky_tensor *out)
     case GATED_GELU:
         return sky_gated_gelu(&r->ctx, &(sky_gated_gelu_args){.y = *out, .up = x[0], .gate = x[1]});
     case CONVERT:
-        return sky_convert(&r->ctx, &(sky_convert_args){*out, x[0]});
+        return sky_convert(&r->ctx, &(sky_convert_args){.y = *out, .x = x[0]});
     case CFG:
         return sky_cfg_combine(
             &r->ctx, &(sky_cfg_combine_args){.y = *out, .cond = x[0], .uncond = x[1], .guidance_scale = 5.3F});
@@ -179,6 +179,42 @@ TEST(convert_to_the_byte)
     check_pointwise((pointwise_params){CONVERT, SKY_F32, SKY_F32, .in_place = 1}, true);
 }
 
+typedef struct shift_params {
+    sky_dtype x, y;
+    int64_t rows, cols;
+} shift_params;
+
+static sky_status run_shifted(rig *r, const void *params, sky_tensor *out)
+{
+    const shift_params *p = params;
+    *out = RIG_OUTPUT(r, p->y, p->rows, 1, p->cols);
+    return sky_convert(&r->ctx, &(sky_convert_args){.y = *out,
+                                                    .x = RIG_INPUT(r, p->x, 1, p->rows, 1, p->cols),
+                                                    .shift = RIG_INPUT(r, SKY_F32, 2, p->cols)});
+}
+
+static void expect_shifted(const void *params, double *want)
+{
+    const shift_params *p = params;
+    for (int64_t i = 0; i < p->rows * p->cols; i++) {
+        const float sum = (float)op_value(p->x, 1, i) + (float)op_value(SKY_F32, 2, i % p->cols);
+        want[i] = (double)sum;
+    }
+}
+
+TEST(convert_with_a_shift_adds_before_it_rounds)
+{
+    static const int64_t sizes[][2] = {{1, 1}, {7, 33}, {65, 128}, {3, 2500}};
+    for (int i = 0; i < 4; i++) {
+        for (int kind = 0; kind < 4 && !test_failed(); kind++) {
+            const shift_params p = {kind & 1 ? SKY_BF16 : SKY_F32, kind & 2 ? SKY_BF16 : SKY_F32, sizes[i][0],
+                                    sizes[i][1]};
+            test_parameters("[%d, %d] %s to %s", (int)p.rows, (int)p.cols, sky_dtype_name(p.x), sky_dtype_name(p.y));
+            op_check(&(op_case){run_shifted, expect_shifted, &p, .exact = true});
+        }
+    }
+}
+
 TEST(convert_rounds_to_even_and_keeps_what_is_special)
 {
     static const float x[] = {1.0F + 0x1p-8F, 1.0F + 0x3p-8F, -0.0F, INFINITY, -INFINITY, NAN, 3.4e38F, 1e-40F};
@@ -191,7 +227,7 @@ TEST(convert_rounds_to_even_and_keeps_what_is_special)
         for (int i = 0; i < 40; i++) {
             all[i] = x[i % 8];
         }
-        const sky_convert_args args = {RIG_OUTPUT(&r, SKY_BF16, 39), RIG_VALUES(&r, SKY_F32, all, 39)};
+        const sky_convert_args args = {.y = RIG_OUTPUT(&r, SKY_BF16, 39), .x = RIG_VALUES(&r, SKY_F32, all, 39)};
         const sky_status st = sky_convert(&r.ctx, &args);
         unsigned char *bytes = rig_read_bytes(&r, &args.y);
         EXPECT(st == SKY_OK);
@@ -379,6 +415,7 @@ TEST(pointwise_ops_refuse)
     REFUSES(convert, SKY_ERR_DTYPE, .y = y, .x = f16);
     REFUSES(convert, SKY_ERR_INTERNAL, .y = bf16_in_a, .x = a);
     REFUSES(convert, SKY_ERR_SHAPE, .y = y, .x = absent);
+    REFUSES(convert, SKY_ERR_SHAPE, .y = y, .x = y, .shift = longer);
     REFUSES(add, SKY_ERR_SHAPE, .y = y, .a = a, .b = longer);
     REFUSES(add, SKY_ERR_SHAPE, .y = y, .a = longer, .b = a);
     REFUSES(add, SKY_ERR_DTYPE, .y = y, .a = a, .b = bf16);

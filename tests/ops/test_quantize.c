@@ -238,22 +238,34 @@ static void expect_channels(const void *params, double *want)
     }
 }
 
+/* sums, or range with want_scale */
 static sky_status run_sums(rig *r, const void *params, sky_tensor *out)
 {
     const quant_params *p = params;
-    *out = RIG_OUTPUT(r, SKY_I64, p->cols);
-    return sky_channel_sums(&r->ctx, &(sky_channel_sums_args){.sums = *out,
-                                                              .x = RIG_INPUT(r, p->x, 1, p->rows, p->cols),
-                                                              .num_tokens = p->rows > 0 ? p->rows : 1});
+    const sky_channel_sums_args args = {.sums = RIG_OUTPUT(r, SKY_I64, p->cols),
+                                        .x = RIG_INPUT(r, p->x, 1, p->rows, p->cols),
+                                        .range = p->want_scale ? RIG_OUTPUT(r, SKY_F32, 2 * p->cols) : (sky_tensor){0},
+                                        .num_tokens = p->rows > 0 ? p->rows : 1};
+    *out = p->want_scale ? args.range : args.sums;
+    return sky_channel_sums(&r->ctx, &args);
 }
 
 static void expect_sums(const void *params, double *want)
 {
     const quant_params *p = params;
     for (int64_t c = 0; c < p->cols; c++) {
-        want[c] = 0.0;
+        double sum = 0.0;
+        double most = -INFINITY;
+        double least = INFINITY;
         for (int64_t s = 0; s < p->rows; s++) {
-            want[c] += rint(ldexp(op_value(p->x, 1, s * p->cols + c), 32));
+            const double x = op_value(p->x, 1, s * p->cols + c);
+            sum += rint(ldexp(x, 32));
+            most = fmax(most, x);
+            least = fmin(least, x);
+        }
+        want[c] = p->want_scale ? most : sum;
+        if (p->want_scale) {
+            want[p->cols + c] = least;
         }
     }
 }
@@ -278,6 +290,7 @@ TEST(channel_ops_take_a_value_per_channel)
             op_check(&(op_case){run_sums, expect_sums, &p, .exact = true});
             op_check(&(op_case){run_channels, expect_channels, &p, .exact = true});
             p.want_scale = true;
+            op_check(&(op_case){run_sums, expect_sums, &p, .exact = true});
             op_check(&(op_case){run_channels, expect_channels, &p, .exact = true});
         }
     }
@@ -354,6 +367,40 @@ TEST(channel_sums_do_not_overflow)
         for (int c = 0; c < COLS; c++) {
             test_parameters("%s, channel %d: %lld, want %lld", r.which->name, c, (long long)got[c], (long long)want[c]);
             EXPECT(got[c] == want[c]);
+        }
+        free(got);
+        rig_close(&r);
+    }
+}
+
+/* Where the NaN is and what sign it has does not matter; a zero is +0; infinities are values like others. */
+TEST(channel_range_of_extremes)
+{
+    enum { ROWS = 3, COLS = 6 };
+    const float x[ROWS][COLS] = {{NAN, 1.0F, 1.0F, -0.0F, INFINITY, -2.0F},
+                                 {1.0F, -NAN, 2.0F, 0.0F, -INFINITY, -1.0F},
+                                 {2.0F, -1.0F, __builtin_nanf("7"), -0.0F, 0.0F, -3.0F}};
+    const float want[2 * COLS] = {NAN, NAN, NAN, 0.0F, INFINITY, -1.0F, NAN, NAN, NAN, 0.0F, -INFINITY, -3.0F};
+    const float none[2] = {-INFINITY, INFINITY};
+    for (int b = 0; b < test_num_backends(); b++) {
+        rig r;
+        CHECK(rig_open(&r, test_backend_at(b), 0, RIG_ARENA_BYTES));
+        sky_channel_sums_args args = {.sums = RIG_OUTPUT(&r, SKY_I64, COLS),
+                                      .x = RIG_VALUES(&r, SKY_F32, &x[0][0], ROWS, COLS),
+                                      .range = RIG_OUTPUT(&r, SKY_F32, 2 * COLS),
+                                      .num_tokens = ROWS};
+        EXPECT(sky_channel_sums(&r.ctx, &args) == SKY_OK);
+        float *got = rig_read(&r, &args.range);
+        for (int i = 0; i < 2 * COLS; i++) {
+            test_parameters("%s, range %d: %a, want %a", r.which->name, i, (double)got[i], (double)want[i]);
+            EXPECT(memcmp(&got[i], &want[i], sizeof want[i]) == 0);
+        }
+        free(got);
+        args.x = SKY_TENSOR(NULL, SKY_F32, 0, COLS);
+        EXPECT(sky_channel_sums(&r.ctx, &args) == SKY_OK && rig_check(&r));
+        got = rig_read(&r, &args.range);
+        for (int i = 0; i < 2 * COLS; i++) {
+            EXPECT(got[i] == none[i / COLS]);
         }
         free(got);
         rig_close(&r);
@@ -571,6 +618,7 @@ TEST(quantising_ops_refuse)
     REFUSES(channel_sums, SKY_ERR_SHAPE, .sums = sums, .x = x, .num_tokens = 2);
     REFUSES(channel_sums, SKY_ERR_SHAPE, .sums = sums, .x = SKY_TENSOR(NULL, SKY_F32, 0, 4), .num_tokens = 0);
     REFUSES(channel_sums, SKY_ERR_DTYPE, .sums = four, .x = x, .num_tokens = 3);
+    REFUSES(channel_sums, SKY_ERR_SHAPE, .sums = sums, .x = x, .range = three, .num_tokens = 3);
     REFUSES(sums_to_mean, SKY_ERR_SHAPE, .mean = four, .sums = SKY_TENSOR(memory[0], SKY_I64, 4), .num_tokens = 0);
     REFUSES(sums_to_mean, SKY_ERR_SHAPE, .mean = four, .sums = SKY_TENSOR(memory[0], SKY_I64, 3), .num_tokens = 1);
 

@@ -10,7 +10,7 @@
  * What every op refuses, one tensor at a time: a type that no op takes, a dimension more, a negative length, no memory,
  * memory that overlaps the output. What only one op refuses is in that op's test.
  */
-enum { MAX_TENSORS = 8, BUFFER_FLOATS = 1024 };
+enum { MAX_TENSORS = 9, BUFFER_FLOATS = 1024 };
 
 typedef struct op_refusals {
     const char *name;
@@ -128,7 +128,7 @@ TEST(what_no_op_takes)
                                     .pad_bottom = 1,
                                     .pad_left = 1,
                                     .pad_right = 1};
-    const sky_convert_args convert = {.y = F(0, 4, 6), .x = F(1, 4, 6)};
+    const sky_convert_args convert = {.y = F(0, 4, 6), .x = F(1, 4, 6), .shift = F(2, 6)};
     const sky_copy_columns_args copy_columns = {.y = F(0, 4, 6), .x = F(1, 4, 8), .num_columns = 6};
     const sky_embedding_args embedding = {.y = F(0, 5, 4), .table = F(1, 7, 4), .ids = SKY_TENSOR(numbers, SKY_I32, 5)};
     const sky_frames_to_u8_args frames_to_u8 = {.y = SKY_TENSOR(memory[0] + BUFFER_FLOATS / 2, SKY_U8, 2, 3, 4, 3),
@@ -182,10 +182,12 @@ TEST(what_no_op_takes)
                                                     .k_scale = F(4, 1, 2),
                                                     .v = C(5, SKY_F8_E4M3, 1, 2, 4, 128),
                                                     .v_scale = F(6, 2, 4),
-                                                    .lse = F(7, 3, 2),
+                                                    .v_mean = F(7, 2, 4),
+                                                    .lse = F(8, 3, 2),
                                                     .softmax_scale = 1.0F};
     const sky_channel_amax_args channel_amax = {.amax = F(0, 6), .x = F(1, 4, 6)};
-    const sky_channel_sums_args channel_sums = {.sums = C(0, SKY_I64, 6), .x = F(1, 4, 6), .num_tokens = 4};
+    const sky_channel_sums_args channel_sums = {
+        .sums = C(0, SKY_I64, 6), .x = F(1, 4, 6), .range = F(2, 12), .num_tokens = 4};
     const sky_dequantize_rows_args dequantize_rows = {
         .y = F(0, 4, 6), .codes = C(1, SKY_F8_E4M3, 4, 6), .scale = F(2, 4)};
     const sky_linear_8bit_args linear_8bit = {.y = F(0, 3, 7),
@@ -211,7 +213,7 @@ TEST(what_no_op_takes)
         ROW(cfg_combine, 3, 3, AT(cfg_combine, y), AT(cfg_combine, cond), AT(cfg_combine, uncond)),
         ROW(channel_norm, 3, 3, AT(channel_norm, y), AT(channel_norm, x), AT(channel_norm, gamma)),
         ROW(conv3d, 4, 4, AT(conv3d, y), AT(conv3d, x), AT(conv3d, weight), AT(conv3d, bias)),
-        ROW(convert, 2, 2, AT(convert, y), AT(convert, x)),
+        ROW(convert, 3, 2, AT(convert, y), AT(convert, x), AT(convert, shift)),
         {.name = "copy_columns",
          .call = call_copy_columns,
          .good = &copy_columns,
@@ -253,11 +255,11 @@ TEST(what_no_op_takes)
             AT(to_channels_last, shift)),
         ROW(unpatchify, 2, 2, AT(unpatchify, y), AT(unpatchify, x)),
         ROW(upsample_nearest, 2, 2, AT(upsample_nearest, y), AT(upsample_nearest, x)),
-        ROW(attention_8bit, 8, 7, AT(attention_8bit, y), AT(attention_8bit, q), AT(attention_8bit, q_scale),
+        ROW(attention_8bit, 9, 7, AT(attention_8bit, y), AT(attention_8bit, q), AT(attention_8bit, q_scale),
             AT(attention_8bit, k), AT(attention_8bit, k_scale), AT(attention_8bit, v), AT(attention_8bit, v_scale),
-            AT(attention_8bit, lse)),
+            AT(attention_8bit, v_mean), AT(attention_8bit, lse)),
         ROW(channel_amax, 2, 2, AT(channel_amax, amax), AT(channel_amax, x)),
-        ROW(channel_sums, 2, 2, AT(channel_sums, sums), AT(channel_sums, x)),
+        ROW(channel_sums, 3, 2, AT(channel_sums, sums), AT(channel_sums, x), AT(channel_sums, range)),
         ROW(dequantize_rows, 3, 3, AT(dequantize_rows, y), AT(dequantize_rows, codes), AT(dequantize_rows, scale)),
         ROW(linear_8bit, 6, 5, AT(linear_8bit, y), AT(linear_8bit, x), AT(linear_8bit, x_scale),
             AT(linear_8bit, weight), AT(linear_8bit, weight_scale), AT(linear_8bit, bias)),

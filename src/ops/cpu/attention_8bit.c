@@ -100,6 +100,10 @@ static void finish(const void *arg, int64_t head, const float *sum, float total,
     for (int64_t d = 0; d < head_dim; d++) {
         y[d] = sum[d] / total * v_scale[d];
     }
+    const float *v_mean = args->v_mean.data;
+    for (int64_t d = 0; v_mean != NULL && d < head_dim; d++) {
+        y[d] += v_mean[head * head_dim + d];
+    }
 }
 
 sky_status SKY_CPU(attention_8bit_plan)(sky_ctx *ctx, const sky_attention_8bit_args *args, size_t *scratch_bytes)

@@ -185,9 +185,35 @@ static void convert_block(const void *args, const float *const *x, float *y, int
     }
 }
 
+/* A row plus the shift. */
+static void convert_shifted(void *arg, int64_t row, int thread)
+{
+    (void)thread;
+    const sky_convert_args *args = arg;
+    const int64_t cols = args->shift.shape[0];
+    float buf[SKY_BLOCK_LEN];
+    for (int64_t c = 0; c < cols; c += SKY_BLOCK_LEN) {
+        const int64_t len = sky_min_i64(SKY_BLOCK_LEN, cols - c);
+        const float *shift = (const float *)args->shift.data + c;
+        const float *x = sky_read(&args->x, row * cols + c, len, buf);
+        float *y = sky_write_to(&args->y, row * cols + c, buf);
+        SKY_LOOP_INDEPENDENT
+        for (int64_t i = 0; i < len; i++) {
+            y[i] = x[i] + shift[i];
+        }
+        sky_write_end(&args->y, row * cols + c, len, y);
+    }
+}
+
 sky_status SKY_CPU(convert)(sky_ctx *ctx, const sky_convert_args *args, void *scratch)
 {
     (void)scratch;
+    if (sky_tensor_present(&args->shift)) {
+        sky_convert_args copy = *args;
+        sky_threads_for(sky_cpu_device_of(ctx)->threads, sky_tensor_len(&args->y) / args->shift.shape[0],
+                        convert_shifted, &copy);
+        return SKY_OK;
+    }
     return run(ctx, &(pointwise_job){.block = convert_block, .y = args->y, .num_inputs = 1, .x = {args->x}});
 }
 

@@ -277,6 +277,21 @@ sky_status SKY_CPU(quantize_channels)(sky_ctx *ctx, const sky_quantize_channels_
     return SKY_OK;
 }
 
+/* A maximum of floats may lose a NaN; so it is remembered apart. */
+typedef struct extremes {
+    float most[STRIP_COLS], least[STRIP_COLS];
+    uint32_t nan[STRIP_COLS];
+} extremes;
+
+static inline void widen_extremes(extremes *restrict e, const float *restrict x, int64_t cols)
+{
+    for (int64_t c = 0; c < cols; c++) {
+        e->most[c] = x[c] > e->most[c] ? x[c] : e->most[c];
+        e->least[c] = x[c] < e->least[c] ? x[c] : e->least[c];
+        e->nan[c] |= x[c] != x[c];
+    }
+}
+
 static void sum_strip(void *arg, int64_t index, int thread)
 {
     (void)thread;
@@ -286,12 +301,26 @@ static void sum_strip(void *arg, int64_t index, int thread)
     const int64_t cols = sky_min_i64(STRIP_COLS, args->sums.shape[0] - first);
     const int64_t limit = (INT64_C(1) << 62) / args->num_tokens;
     int64_t sums[STRIP_COLS] = {0};
+    extremes e;
     float buf[STRIP_COLS];
+    for (int64_t c = 0; c < cols; c++) {
+        e.most[c] = -__builtin_inff();
+        e.least[c] = __builtin_inff();
+        e.nan[c] = 0;
+    }
+    float *range = args->range.data;
     for (int64_t s = 0; s < rows; s++) {
         const float *x = read_strip(&args->x, s, first, cols, buf);
         sky_add_fixed(sums, x, cols, limit);
+        if (range != NULL) {
+            widen_extremes(&e, x, cols);
+        }
     }
     memcpy((int64_t *)args->sums.data + first, sums, (size_t)cols * sizeof *sums);
+    for (int64_t c = 0; range != NULL && c < cols; c++) {
+        range[first + c] = e.nan[c] != 0 ? __builtin_nanf("") : e.most[c] + 0.0F;
+        range[args->sums.shape[0] + first + c] = e.nan[c] != 0 ? __builtin_nanf("") : e.least[c] + 0.0F;
+    }
 }
 
 sky_status SKY_CPU(channel_sums)(sky_ctx *ctx, const sky_channel_sums_args *args, void *scratch)

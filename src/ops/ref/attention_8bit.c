@@ -93,7 +93,10 @@ sky_status sky_ref_attention_8bit(sky_ctx *ctx, const sky_attention_8bit_args *a
                 add_step(args, s, n, first, &r);
             }
             for (int64_t d = 0; d < head_dim; d++) {
-                const float y = r.sum[d] / r.denominator * ref_load(&args->v_scale, n * head_dim + d);
+                float y = r.sum[d] / r.denominator * ref_load(&args->v_scale, n * head_dim + d);
+                if (sky_tensor_present(&args->v_mean)) {
+                    y += ref_load(&args->v_mean, n * head_dim + d);
+                }
                 ref_store(&args->y, (s * num_heads + n) * head_dim + d, y);
             }
             if (sky_tensor_present(&args->lse)) {

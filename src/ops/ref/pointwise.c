@@ -71,8 +71,10 @@ sky_status sky_ref_convert(sky_ctx *ctx, const sky_convert_args *args, void *scr
     (void)ctx;
     (void)scratch;
     const int64_t len = sky_tensor_len(&args->y);
+    const bool shifted = sky_tensor_present(&args->shift);
     for (int64_t i = 0; i < len; i++) {
-        ref_store(&args->y, i, ref_load(&args->x, i));
+        const float x = ref_load(&args->x, i);
+        ref_store(&args->y, i, shifted ? x + ref_load(&args->shift, i % args->shift.shape[0]) : x);
     }
     return SKY_OK;
 }

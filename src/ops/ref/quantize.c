@@ -165,6 +165,20 @@ static int64_t fixed(float x, int64_t limit)
     return (int64_t)scaled;
 }
 
+static void store_range(const sky_channel_sums_args *args, int64_t c)
+{
+    const int64_t cols = args->x.shape[1];
+    float most = -INFINITY;
+    float least = INFINITY;
+    for (int64_t s = 0; s < args->x.shape[0]; s++) {
+        const float x = ref_load(&args->x, s * cols + c);
+        most = isnan(x) || x > most ? x : most; /* a NaN stays: nothing is larger */
+        least = isnan(x) || x < least ? x : least;
+    }
+    ref_store(&args->range, c, isnan(most) ? NAN : most + 0.0F);
+    ref_store(&args->range, cols + c, isnan(most) ? NAN : least + 0.0F);
+}
+
 sky_status sky_ref_channel_sums(sky_ctx *ctx, const sky_channel_sums_args *args, void *scratch)
 {
     (void)ctx;
@@ -177,6 +191,9 @@ sky_status sky_ref_channel_sums(sky_ctx *ctx, const sky_channel_sums_args *args,
             sum += fixed(ref_load(&args->x, s * cols + c), (INT64_C(1) << 62) / args->num_tokens);
         }
         ((int64_t *)args->sums.data)[c] = sum;
+        if (sky_tensor_present(&args->range)) {
+            store_range(args, c);
+        }
     }
     return SKY_OK;
 }
