@@ -1,5 +1,5 @@
 /*
- * parallel/sequence.h - a sequence of tokens dealt to ranks, and what self-attention exchanges between them
+ * parallel/sequence.h - a sequence of tokens partitioned over ranks, and what self-attention exchanges between them
  *
  * Outside attention a member holds some tokens and all heads; inside it holds some heads and, of keys and values, all
  * tokens. With U Ulysses and R ring ranks, member m = r * U + u:

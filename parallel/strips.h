@@ -1,5 +1,5 @@
 /*
- * parallel/strips.h - frames cut into horizontal strips, dealt to ranks, and the rows at their borders (halos)
+ * parallel/strips.h - frames partitioned into horizontal strips, and the rows at their borders (halos)
  *
  * A strip is a number of rows of the VAE's latents (partition.h); at the resolutions inside the VAE the same strip is 1, 2,
  * 4 or 8 times as high. Each rank of `group` holds at least one row: ranks without any are not in the group.
