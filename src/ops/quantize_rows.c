@@ -11,6 +11,11 @@ sky_status sky_quantize_rows(sky_ctx *ctx, const sky_quantize_rows_args *args)
     SKY_TRY(sky_check_tensor(ctx, op, x, 2, SKY_F32_OR_BF16));
     SKY_TRY(sky_check_same_shape(op, codes, x));
     SKY_TRY(sky_check_vector(ctx, op, scale, args->x.shape[0]));
+    if (args->num_parts < 0 ||
+        (args->num_parts > 1 && (args->num_heads < 1 || args->x.shape[1] % args->num_heads != 0))) {
+        return sky_fail(SKY_ERR_SHAPE, "%s: %d parts of %lld heads of %lld columns", op, args->num_parts,
+                        (long long)args->num_heads, (long long)args->x.shape[1]);
+    }
     if (args->x.shape[1] == 0) {
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "no columns", x);
     }

@@ -56,9 +56,26 @@ static sky_status run_rows(rig *r, const void *params, sky_tensor *out)
         .codes = RIG_OUTPUT(r, p->codes, p->rows, p->cols),
         .scale = RIG_OUTPUT(r, SKY_F32, p->rows),
         .x = RIG_INPUT(r, p->x, 1, p->rows, p->cols),
+        .num_heads = p->heads,
+        .num_parts = p->num_parts,
     };
     *out = p->want_scale ? args.scale : args.codes;
     return sky_quantize_rows(&r->ctx, &args);
+}
+
+/* Index of a row's head in [part][rows, heads of the part]: everything of the parts before it, the rows above, its place. */
+static int64_t place_in_parts(const quant_params *p, int64_t rows, int64_t row, int64_t head)
+{
+    const int64_t parts = p->num_parts > 0 ? p->num_parts : 1;
+    int64_t before = 0;
+    int64_t part = 0;
+    int64_t count = p->heads / parts + (p->heads % parts > 0);
+    while (head >= before + count) {
+        before += count;
+        part++;
+        count = p->heads / parts + (part < p->heads % parts);
+    }
+    return before * rows + row * count + head - before;
 }
 
 static void expect_rows(const void *params, double *want)
@@ -69,7 +86,9 @@ static void expect_rows(const void *params, double *want)
     SKY_ASSERT(x != NULL && all != NULL);
     for (int64_t row = 0; row < p->rows; row++) {
         for (int64_t c = 0; c < p->cols; c++) {
-            x[c] = (float)op_value(p->x, 1, row * p->cols + c);
+            const int64_t dim = p->heads > 0 ? p->cols / p->heads : p->cols;
+            const int64_t at = p->heads > 0 ? place_in_parts(p, p->rows, row, c / dim) : row;
+            x[c] = (float)op_value(p->x, 1, at * dim + c % dim);
         }
         expect_group(p, x, p->cols, all);
         if (p->want_scale) {
@@ -84,16 +103,21 @@ static void expect_rows(const void *params, double *want)
 
 TEST(quantize_rows_takes_a_scale_per_row)
 {
-    static const int64_t sizes[][2] = {{1, 1}, {3, 7}, {64, 256}, {5, 1023}, {2, 2500}, {37, 96}, {301, 33}};
+    /* Rows, columns, heads (0: just columns), parts of heads. */
+    static const int64_t sizes[][4] = {{1, 1, 0, 0},    {3, 7, 0, 1},   {64, 256, 4, 2}, {5, 1023, 0, 0},
+                                       {2, 2500, 2, 2}, {37, 96, 3, 2}, {301, 33, 3, 5}, {9, 1100, 1, 0}};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         for (int kind = 0; kind < 8 && !test_failed(); kind++) {
             const quant_params p = {.x = kind & 1 ? SKY_BF16 : SKY_F32,
                                     .codes = kind & 2 ? SKY_I8 : SKY_F8_E4M3,
                                     .rows = sizes[i][0],
                                     .cols = sizes[i][1],
+                                    .heads = sizes[i][2],
+                                    .num_parts = (int)sizes[i][3],
                                     .want_scale = (kind & 4) != 0};
-            test_parameters("rows=%d cols=%d %s to %s, %s", (int)p.rows, (int)p.cols, sky_dtype_name(p.x),
-                            sky_dtype_name(p.codes), p.want_scale ? "scales" : "codes");
+            test_parameters("rows=%d cols=%d N=%d parts=%d %s to %s, %s", (int)p.rows, (int)p.cols, (int)p.heads,
+                            p.num_parts, sky_dtype_name(p.x), sky_dtype_name(p.codes),
+                            p.want_scale ? "scales" : "codes");
             op_check(&(op_case){run_rows, expect_rows, &p, .exact = true});
         }
     }
@@ -113,21 +137,6 @@ static sky_status run_heads(rig *r, const void *params, sky_tensor *out)
     };
     *out = p->want_scale ? args.scale : args.codes;
     return sky_quantize_heads(&r->ctx, &args);
-}
-
-/* Index of a row's head in [part][rows, heads of the part]: everything of the parts before it, the rows above, its place. */
-static int64_t place_in_parts(const quant_params *p, int64_t rows, int64_t row, int64_t head)
-{
-    const int64_t parts = p->num_parts > 0 ? p->num_parts : 1;
-    int64_t before = 0;
-    int64_t part = 0;
-    int64_t count = p->heads / parts + (p->heads % parts > 0);
-    while (head >= before + count) {
-        before += count;
-        part++;
-        count = p->heads / parts + (part < p->heads % parts);
-    }
-    return before * rows + row * count + head - before;
 }
 
 static void expect_heads(const void *params, double *want)
@@ -597,6 +606,10 @@ TEST(quantising_ops_refuse)
     REFUSES(quantize_rows, SKY_OK, .codes = e4m3, .scale = three, .x = x);
     REFUSES(quantize_rows, SKY_OK, .codes = SKY_TENSOR(NULL, SKY_I8, 0, 4), .scale = SKY_TENSOR(NULL, SKY_F32, 0),
             .x = SKY_TENSOR(NULL, SKY_F32, 0, 4));
+    REFUSES(quantize_rows, SKY_OK, .codes = e4m3, .scale = three, .x = x, .num_parts = 3, .num_heads = 2);
+    REFUSES(quantize_rows, SKY_ERR_SHAPE, .codes = e4m3, .scale = three, .x = x, .num_parts = -1);
+    REFUSES(quantize_rows, SKY_ERR_SHAPE, .codes = e4m3, .scale = three, .x = x, .num_parts = 2);
+    REFUSES(quantize_rows, SKY_ERR_SHAPE, .codes = e4m3, .scale = three, .x = x, .num_parts = 2, .num_heads = 3);
     REFUSES(quantize_rows, SKY_ERR_SHAPE, .codes = other, .scale = three, .x = x);
     REFUSES(quantize_rows, SKY_ERR_SHAPE, .codes = e4m3, .scale = four, .x = x);
     REFUSES(quantize_rows, SKY_ERR_SHAPE, .codes = SKY_TENSOR(memory[1], SKY_I8, 3, 0), .scale = three,

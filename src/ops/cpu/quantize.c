@@ -10,27 +10,48 @@ static int64_t rows_per_job(int64_t cols)
     return sky_max_i64(1, SKY_CHUNK_LEN / sky_max_i64(cols, 1));
 }
 
-static void quantize_row(const sky_quantize_rows_args *args, int64_t row)
+/* What a row has of one part: columns [first, first + len), from element `at` of x on. */
+typedef struct row_run {
+    int64_t at, first, len;
+} row_run;
+
+static row_run run_of_row(const sky_quantize_rows_args *args, int64_t row, int part)
 {
     const int64_t cols = args->x.shape[1];
+    const int num_parts = sky_num_parts(args->num_parts);
+    const int64_t num_heads = num_parts > 1 ? args->num_heads : 1;
+    const int64_t width = cols / num_heads;
+    const sky_span heads = sky_partition(num_heads, num_parts, part);
+    return (row_run){.at = sky_part_row(heads, args->x.shape[0], width, row),
+                     .first = heads.first * width,
+                     .len = heads.count * width};
+}
+
+static void quantize_row(const sky_quantize_rows_args *args, int64_t row)
+{
+    const int num_parts = sky_num_parts(args->num_parts);
     const bool e4m3 = args->codes.dtype == SKY_F8_E4M3;
     const float largest = e4m3 ? 448.0F : 127.0F;
     float buf[SKY_BLOCK_LEN];
     uint32_t bits = 0;
-    for (int64_t c = 0; c < cols; c += SKY_BLOCK_LEN) {
-        const int64_t len = sky_min_i64(SKY_BLOCK_LEN, cols - c);
-        bits = sky_amax_bits(sky_read(&args->x, row * cols + c, len, buf), len, bits);
-    }
-    const float amax = sky_amax_at_least(sky_bits_float(bits));
-    for (int64_t c = 0; c < cols; c += SKY_BLOCK_LEN) {
-        const int64_t len = sky_min_i64(SKY_BLOCK_LEN, cols - c);
-        const float *x = sky_read(&args->x, row * cols + c, len, buf);
-        uint8_t *codes = (uint8_t *)args->codes.data + row * cols + c;
-        if (e4m3) {
-            sky_encode_e4m3(codes, x, len, 1.0F / amax * largest);
-        } else {
-            sky_encode_i8(codes, x, len, 1.0F / amax * largest);
+    float amax = 0.0F;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int part = 0; part < num_parts; part++) {
+            const row_run run = run_of_row(args, row, part);
+            uint8_t *codes = (uint8_t *)args->codes.data + row * args->x.shape[1] + run.first;
+            for (int64_t c = 0; c < run.len; c += SKY_BLOCK_LEN) {
+                const int64_t len = sky_min_i64(SKY_BLOCK_LEN, run.len - c);
+                const float *x = sky_read(&args->x, run.at + c, len, buf);
+                if (pass == 0) {
+                    bits = sky_amax_bits(x, len, bits);
+                } else if (e4m3) {
+                    sky_encode_e4m3(codes + c, x, len, 1.0F / amax * largest);
+                } else {
+                    sky_encode_i8(codes + c, x, len, 1.0F / amax * largest);
+                }
+            }
         }
+        amax = sky_amax_at_least(sky_bits_float(bits));
     }
     ((float *)args->scale.data)[row] = amax / largest;
 }

@@ -32,6 +32,18 @@ static uint8_t code_of(sky_dtype dtype, float x)
     return isnan(x) ? 0 : (uint8_t)(int8_t)rintf(x); /* at most 127 in size, since no element is larger than amax */
 }
 
+/* Where column c of a row lies. */
+static int64_t index_in_parts(const sky_quantize_rows_args *args, int64_t row, int64_t c)
+{
+    const int64_t cols = args->x.shape[1];
+    if (sky_num_parts(args->num_parts) == 1) {
+        return row * cols + c;
+    }
+    const int64_t head_dim = cols / args->num_heads;
+    const sky_span part = sky_part_of_head(args->num_heads, args->num_parts, c / head_dim);
+    return sky_part_row(part, args->x.shape[0], head_dim, row) + c - part.first * head_dim;
+}
+
 sky_status sky_ref_quantize_rows(sky_ctx *ctx, const sky_quantize_rows_args *args, void *scratch)
 {
     (void)ctx;
@@ -42,12 +54,12 @@ sky_status sky_ref_quantize_rows(sky_ctx *ctx, const sky_quantize_rows_args *arg
     for (int64_t r = 0; r < args->x.shape[0]; r++) {
         float amax = 0.0F;
         for (int64_t c = 0; c < cols; c++) {
-            amax = larger(amax, ref_load(&args->x, r * cols + c));
+            amax = larger(amax, ref_load(&args->x, index_in_parts(args, r, c)));
         }
         amax = at_least(amax);
         for (int64_t c = 0; c < cols; c++) {
-            codes[r * cols + c] =
-                code_of(args->codes.dtype, ref_load(&args->x, r * cols + c) * factor_of(largest, amax));
+            const float x = ref_load(&args->x, index_in_parts(args, r, c));
+            codes[r * cols + c] = code_of(args->codes.dtype, x * factor_of(largest, amax));
         }
         ref_store(&args->scale, r, amax / largest);
     }
