@@ -45,7 +45,7 @@ sky_status sky_transformer_condition(sky_ctx *ctx, const sky_transformer *m, con
     SKY_TRY(sky_observe(observer, ctx, "text_embedding", &context));
     transformer_input memory, input;
     SKY_TRY(sky_transformer_alloc_input(ctx, m, SKY_TEXT_LEN, d->dim, &memory));
-    SKY_TRY(sky_transformer_make_input(ctx, &context, &memory, &input));
+    SKY_TRY(sky_transformer_make_input(ctx, &context, 1, m->dims.num_heads, &memory, &input));
     for (int64_t i = 0; i < d->num_layers; i++) {
         const transformer_block *b = &m->blocks[i];
         sky_tensor k = sky_tensor_rows(&kv->k, i, 1);

@@ -375,7 +375,10 @@ static sky_status attend_to_all(sky_ctx *ctx, const transformer_pass *p, const a
     if (s->ulysses_degree == 1) {
         return SKY_OK;
     }
-    /* The way back is by way of p->q: queries have been sent, or are codes by now. */
+    if (sky_transformer_attended_parts(p) > 1) {
+        return sky_sequence_scatter(ctx, s, head_dim, &y, &p->attended);
+    }
+    /* By way of p->q: queries have been sent, or are codes by now. */
     SKY_TRY(sky_sequence_scatter(ctx, s, head_dim, &y, &p->q));
     return sky_sequence_unpack(ctx, s, head_dim, &p->q, &p->attended);
 }

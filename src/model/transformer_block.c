@@ -85,7 +85,8 @@ static sky_status self_attention(sky_ctx *ctx, transformer_pass *p, int64_t laye
     SKY_TRY(sky_transformer_see(ctx, p, layer, "attn", &p->attended));
 
     transformer_input attended;
-    SKY_TRY(sky_transformer_make_input(ctx, &p->attended, &p->input, &attended));
+    SKY_TRY(sky_transformer_make_input(ctx, &p->attended, sky_transformer_attended_parts(p), p->model->dims.num_heads,
+                                       &p->input, &attended));
     /* norm3 sees the residual in the context's type: bf16 for text. */
     SKY_TRY(end_sublayer(ctx, p, layer, "self_attn_o", &b->o, &attended,
                          &(sky_residual_norm_args){.gate = modulation(p, layer, GATE_ATTN),
@@ -135,7 +136,7 @@ static sky_status cross_attention(sky_ctx *ctx, transformer_pass *p, int64_t lay
                                                      .k = by_heads(p, &k),
                                                      .v = by_heads(p, &v),
                                                      .softmax_scale = 1.0F / sqrtf((float)p->model->dims.head_dim)}));
-    SKY_TRY(sky_transformer_make_input(ctx, &p->attended, &p->input, &attended));
+    SKY_TRY(sky_transformer_make_input(ctx, &p->attended, 1, p->model->dims.num_heads, &p->input, &attended));
     SKY_TRY(end_sublayer(
         ctx, p, layer, "cross_attn_o", &b->cross_o, &attended,
         &(sky_residual_norm_args){.shift = modulation(p, layer, SHIFT_FFN), .scale = modulation(p, layer, SCALE_FFN)}));

@@ -68,17 +68,26 @@ static inline sky_tensor by_heads(const transformer_pass *p, const sky_tensor *x
     return sky_tensor_reshape(x, 3, (int64_t[]){x->shape[0], x->shape[1] / head_dim, head_dim});
 }
 
+/*
+ * Parts in which self-attention leaves p->attended (parallel/sequence.h): as it came from the other ranks where codes are made
+ * of it, which can be done from there; one where a linear layer reads it.
+ */
+static inline int sky_transformer_attended_parts(const transformer_pass *p)
+{
+    return sky_tensor_present(&p->input.scale) ? p->sequence.ulysses_degree : 1;
+}
+
 /* ---- transformer_linear.c: the linear layers, in any format ---- */
 
 /*
  * Memory for the input of layers of the blocks, and some rows of it. make_input: x in its memory's codes (with scales of its
- * own, from ctx's arena), or where there are none x itself.
+ * own, from ctx's arena), or where there are none x itself; codes are made from num_parts parts of num_heads heads.
  */
 sky_status sky_transformer_alloc_input(sky_ctx *ctx, const sky_transformer *m, int64_t rows, int64_t cols,
                                        transformer_input *out);
 transformer_input sky_transformer_input_rows(const transformer_input *input, sky_span rows);
-sky_status sky_transformer_make_input(sky_ctx *ctx, const sky_tensor *x, const transformer_input *memory,
-                                      transformer_input *out);
+sky_status sky_transformer_make_input(sky_ctx *ctx, const sky_tensor *x, int num_parts, int64_t num_heads,
+                                      const transformer_input *memory, transformer_input *out);
 
 /* y = x weight + bias, y f32 or bf16. */
 sky_status sky_transformer_apply(sky_ctx *ctx, const transformer_linear *linear, const transformer_input *input,
@@ -115,7 +124,7 @@ sky_status sky_transformer_see_residual(sky_ctx *ctx, const transformer_pass *p,
 
 /*
  * Self-attention of a block over all tokens, on any layout: from the layers' input to p->attended [rows, dim], this rank's
- * tokens, all heads. Uses p->q. Collective over p->sequence.
+ * tokens, all heads, in sky_transformer_attended_parts(). Uses p->q. Collective over p->sequence.
  */
 sky_status sky_transformer_attend(sky_ctx *ctx, const transformer_pass *p, int64_t layer,
                                   const transformer_input *input);

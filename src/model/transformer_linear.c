@@ -24,8 +24,8 @@ transformer_input sky_transformer_input_rows(const transformer_input *input, sky
     return some;
 }
 
-sky_status sky_transformer_make_input(sky_ctx *ctx, const sky_tensor *x, const transformer_input *memory,
-                                      transformer_input *out)
+sky_status sky_transformer_make_input(sky_ctx *ctx, const sky_tensor *x, int num_parts, int64_t num_heads,
+                                      const transformer_input *memory, transformer_input *out)
 {
     if (!sky_tensor_present(&memory->scale)) {
         *out = (transformer_input){.x = *x};
@@ -33,7 +33,9 @@ sky_status sky_transformer_make_input(sky_ctx *ctx, const sky_tensor *x, const t
     }
     out->x = memory->x;
     SKY_TRY(sky_ctx_tensor(ctx, &out->scale, SKY_F32, 1, memory->scale.shape));
-    return sky_quantize_rows(ctx, &(sky_quantize_rows_args){.codes = out->x, .scale = out->scale, .x = *x});
+    return sky_quantize_rows(
+        ctx, &(sky_quantize_rows_args){
+                 .codes = out->x, .scale = out->scale, .x = *x, .num_parts = num_parts, .num_heads = num_heads});
 }
 
 sky_status sky_transformer_apply(sky_ctx *ctx, const transformer_linear *linear, const transformer_input *input,
