@@ -89,7 +89,8 @@ struct sky_backend {
 
     /*
      * The same without waiting, on any queue. host is of host_alloc, at any offset, and belongs to the copy until an event
-     * recorded behind it on `queue` is done; so does the device memory, which is ordered by nothing but that queue. bytes may be 0.
+     * recorded behind it on `queue` is done (later copies of that queue may use it: they come after). So does the device
+     * memory, which is ordered by nothing but that queue. bytes may be 0.
      */
     sky_status (*upload_begin)(void *device, sky_queue queue, void *to, const void *host, size_t bytes);
     sky_status (*download_begin)(void *device, sky_queue queue, void *host, const void *from, size_t bytes);
