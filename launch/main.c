@@ -217,7 +217,8 @@ static void say_done(const program *p)
 
 static sky_plan_view plan_view(const program *p)
 {
-    return (sky_plan_view){.plan = &p->plan, .request = &p->options.layout, .nodes = p->nodes};
+    return (sky_plan_view){
+        .plan = &p->plan, .settings = &p->options.settings, .request = &p->options.layout, .nodes = p->nodes};
 }
 
 /* Where each rank is, and what all of them must have been told alike, since they do it together. Collective. */
@@ -250,7 +251,7 @@ done:
 
 static sky_status plan(program *p, sky_engine *engine)
 {
-    SKY_TRY(sky_engine_plan(engine, &p->options.settings, sky_device_own_bytes(p->backend, p->device), &p->plan));
+    SKY_TRY(sky_engine_plan(engine, &p->options.settings, &p->plan));
     if (p->terminal.shown) {
         const sky_plan_view view = plan_view(p);
         sky_plan_print(&view, stdout);
@@ -292,6 +293,7 @@ static sky_status run(program *p)
                                                 .device = p->device,
                                                 .group = p->group,
                                                 .num_threads = p->num_threads,
+                                                .memory_limit_bytes = (uint64_t)(p->options.memory_limit_gb * 1e9),
                                                 .layout = p->options.layout,
                                                 .log = &log,
                                                 .progress = &progress,
@@ -312,15 +314,16 @@ static sky_status write_report(program *p, sky_status st)
     }
     const char *message = st == SKY_OK ? NULL : strdup(sky_message());
     const sky_plan_view view = plan_view(p);
-    const sky_status written = sky_report_write(&(sky_report){.settings = &p->options.settings,
-                                                              .result = &p->result,
-                                                              .plan = p->options.plan ? &view : NULL,
-                                                              .backend = p->options.backend,
-                                                              .num_ranks = sky_group_size(p->group),
-                                                              .num_threads = p->num_threads,
-                                                              .status = st,
-                                                              .message = message},
-                                                p->report);
+    const sky_status written =
+        sky_report_write(&(sky_report){.settings = &p->options.settings,
+                                       .result = &p->result,
+                                       .plan = p->options.plan ? &view : NULL,
+                                       .backend = p->options.backend,
+                                       .num_ranks = sky_group_size(p->group),
+                                       .num_threads = p->num_threads,
+                                       .status = st,
+                                       .message = message},
+                         p->report);
     if (st != SKY_OK && message != NULL) {
         (void)sky_fail(st, "%s", message); /* the first failure is the one to tell */
     }

@@ -163,6 +163,8 @@ static const sky_flag flags[] = {
      "groups of them that exchange keys and values (as is best)"},
     {"fast_ring", sky_flag_switch, AT(settings.fast_ring), NULL,
      "pass keys around the ring: overlaps better, differs by rounding"},
+    {"memory_limit", sky_flag_real, AT(memory_limit_gb), "GB",
+     "of a rank's device; a render that needs more is refused (what is free)"},
     {"threads", sky_flag_count, AT(num_threads), "N", "of each rank (the cores it may use)"},
     {"json", sky_flag_text, AT(json_path), "FILE", "write settings, timings and memory there"},
     {"plan", sky_flag_switch, AT(plan), NULL, "print layout, memory and traffic per rank and end: reads no weights"},

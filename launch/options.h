@@ -20,6 +20,7 @@ typedef struct sky_options {
     const char *fingerprint_path; /* or NULL */
     const char *backend;          /* "cpu" or "ref" */
     int64_t num_threads;          /* 0: from the cores of this rank */
+    double memory_limit_gb;       /* 0: none */
     bool seed_given;
     bool precision_given;
     sky_choice use_fp8, use_sage_attention, use_usp;

@@ -118,6 +118,20 @@ static const char *passes_text(const sky_plan *plan, const sky_plan_rank *rank)
     return plan->layout.cfg_degree == 1 ? "both" : rank->place.branch_group == 0 ? "prompt" : "negative";
 }
 
+/* What a rank takes at most, of each memory that there is. */
+static const char *peaks_text(const sky_plan_rank *r, char text[COLUMN_BYTES])
+{
+    char device[SIZE_BYTES];
+    char host[SIZE_BYTES];
+    if (r->space.host_memory) {
+        snprintf(text, COLUMN_BYTES, "%s", bytes_text(r->peak_bytes, device));
+    } else {
+        snprintf(text, COLUMN_BYTES, "%s, host %s", bytes_text(r->peak_device_bytes, device),
+                 bytes_text(r->peak_host_bytes, host));
+    }
+    return text;
+}
+
 static void print_ranks(const sky_plan *plan, FILE *to)
 {
     fprintf(to, "\nrank  guidance  %-24s %-10s %-10s %-22s %-22s %s\n", "tokens", "heads", "VAE rows", "sent a step",
@@ -129,11 +143,11 @@ static void print_ranks(const sky_plan *plan, FILE *to)
         char rows[COLUMN_BYTES];
         char step[COLUMN_BYTES];
         char decode[COLUMN_BYTES];
-        char peak[SIZE_BYTES];
+        char peaks[COLUMN_BYTES];
         fprintf(to, "%4d  %-8s  %-24s %-10s %-10s %-22s %-22s %s\n", i, passes_text(plan, r),
                 span_text(r->tokens, true, tokens), span_text(r->heads, false, heads),
                 span_text(r->vae_rows, false, rows), traffic_text(r->step, step), traffic_text(r->decode, decode),
-                bytes_text(r->peak_bytes, peak));
+                peaks_text(r, peaks));
     }
 }
 
@@ -150,24 +164,41 @@ static int rank_with_most(const sky_plan *plan, int stage)
 
 static void print_stages(const sky_plan *plan, FILE *to)
 {
-    fprintf(to, "\n%-14s %5s %11s %12s %11s %11s %11s\n", "stage", "rank", "weights", "activations", "loading", "other",
-            "total");
+    enum { COLUMNS = 8 };
+    fprintf(to,
+            "\n%-14s %5s | %-35s %11s | %-23s %11s | %11s\n%-14s %5s | %11s %11s %11s %11s | %11s %11s %11s | %11s\n",
+            "", "", "on the device", "", "on the host", "", "at most", "stage", "rank", "weights", "activations",
+            "workspace", "together", "loading", "values", "together", "at a time");
     for (int stage = 0; stage < SKY_PLAN_STAGE_COUNT; stage++) {
         const int rank = rank_with_most(plan, stage);
         const sky_plan_memory *m = &plan->ranks[rank].stages[stage];
-        char weights[SIZE_BYTES];
-        char activations[SIZE_BYTES];
-        char staging[SIZE_BYTES];
-        char other[SIZE_BYTES];
-        char total[SIZE_BYTES];
-        fprintf(to, "%-14s %5d %11s %12s %11s %11s %11s\n", sky_plan_stage_name((sky_plan_stage)stage), rank,
-                bytes_text(m->weight_bytes, weights), bytes_text(m->activation_bytes, activations),
-                bytes_text(m->staging_bytes, staging), bytes_text(m->other_bytes, other),
-                bytes_text(m->total_bytes, total));
+        char t[COLUMNS][SIZE_BYTES];
+        fprintf(to, "%-14s %5d | %11s %11s %11s %11s | %11s %11s %11s | %11s\n",
+                sky_plan_stage_name((sky_plan_stage)stage), rank, bytes_text(m->weight_bytes, t[0]),
+                bytes_text(m->activation_bytes, t[1]), bytes_text(m->workspace_bytes, t[2]),
+                bytes_text(m->device_bytes, t[3]), bytes_text(m->staging_bytes, t[4]),
+                bytes_text(m->values_bytes, t[5]), bytes_text(m->host_bytes, t[6]), bytes_text(m->total_bytes, t[7]));
     }
     fputs("Each stage is of the rank that takes most; loading and activations follow each other. The program, its\n"
           "libraries and MPI are not counted.\n",
           to);
+}
+
+static void print_space(const sky_plan_view *v, FILE *to)
+{
+    const sky_plan_space *space = &v->plan->ranks[0].space;
+    char device[SIZE_BYTES];
+    char host[SIZE_BYTES];
+    if (sky_plan_check(v->plan, v->settings) != SKY_OK) {
+        fprintf(to, "It does not fit: %s.\n", sky_message());
+    } else if (space->device_free_bytes == 0) {
+        fputs("How much memory is free is not known.\n", to);
+    } else if (space->host_memory) {
+        fprintf(to, "It fits: %s are free on the machine of rank 0.\n", bytes_text(space->device_free_bytes, device));
+    } else {
+        fprintf(to, "It fits: %s are free on the device of rank 0, %s on its machine.\n",
+                bytes_text(space->device_free_bytes, device), bytes_text(space->host_free_bytes, host));
+    }
 }
 
 /* All ranks of a machine are in the same stage, so what they take together is that of one stage. */
@@ -210,6 +241,7 @@ void sky_plan_print(const sky_plan_view *view, FILE *to)
     print_ranks(view->plan, to);
     print_stages(view->plan, to);
     print_nodes(view, to);
+    print_space(view, to);
 }
 
 /* ---- JSON ---- */
@@ -233,23 +265,34 @@ static json_t *stages_json(const sky_plan_rank *r)
     for (int i = 0; out != NULL && i < SKY_PLAN_STAGE_COUNT; i++) {
         const sky_plan_memory *m = &r->stages[i];
         json_object_set_new(out, keys[i],
-                            json_pack("{s:I, s:I, s:I, s:I, s:I}", "weight_bytes", (json_int_t)m->weight_bytes,
-                                      "staging_bytes", (json_int_t)m->staging_bytes, "activation_bytes",
-                                      (json_int_t)m->activation_bytes, "other_bytes", (json_int_t)m->other_bytes,
-                                      "total_bytes", (json_int_t)m->total_bytes));
+                            json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "weight_bytes",
+                                      (json_int_t)m->weight_bytes, "activation_bytes", (json_int_t)m->activation_bytes,
+                                      "workspace_bytes", (json_int_t)m->workspace_bytes, "device_bytes",
+                                      (json_int_t)m->device_bytes, "staging_bytes", (json_int_t)m->staging_bytes,
+                                      "values_bytes", (json_int_t)m->values_bytes, "host_bytes",
+                                      (json_int_t)m->host_bytes, "total_bytes", (json_int_t)m->total_bytes));
     }
     return out;
+}
+
+static json_t *space_json(const sky_plan_space *s)
+{
+    return json_pack("{s:b, s:I, s:I, s:I}", "host_memory", s->host_memory, "device_free_bytes",
+                     (json_int_t)s->device_free_bytes, "host_free_bytes", (json_int_t)s->host_free_bytes, "limit_bytes",
+                     (json_int_t)s->limit_bytes);
 }
 
 static json_t *rank_json(const sky_plan_view *v, int rank)
 {
     const sky_plan_rank *r = &v->plan->ranks[rank];
-    return json_pack("{s:i, s:i, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:I}", "node", v->nodes[rank], "branch_group",
-                     r->place.branch_group, "tokens", span_json(r->tokens), "heads", span_json(r->heads), "vae_rows",
-                     span_json(r->vae_rows), "sent_bytes_per_step", (json_int_t)r->step.bytes, "sent_messages_per_step",
-                     (json_int_t)r->step.messages, "sent_bytes_decoding", (json_int_t)r->decode.bytes,
-                     "sent_messages_decoding", (json_int_t)r->decode.messages, "stages", stages_json(r), "peak_bytes",
-                     (json_int_t)r->peak_bytes);
+    return json_pack("{s:i, s:i, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:o}", "node", v->nodes[rank],
+                     "branch_group", r->place.branch_group, "tokens", span_json(r->tokens), "heads",
+                     span_json(r->heads), "vae_rows", span_json(r->vae_rows), "sent_bytes_per_step",
+                     (json_int_t)r->step.bytes, "sent_messages_per_step", (json_int_t)r->step.messages,
+                     "sent_bytes_decoding", (json_int_t)r->decode.bytes, "sent_messages_decoding",
+                     (json_int_t)r->decode.messages, "stages", stages_json(r), "peak_device_bytes",
+                     (json_int_t)r->peak_device_bytes, "peak_host_bytes", (json_int_t)r->peak_host_bytes, "peak_bytes",
+                     (json_int_t)r->peak_bytes, "memory", space_json(&r->space));
 }
 
 json_t *sky_plan_json(const sky_plan_view *view)
@@ -263,7 +306,8 @@ json_t *sky_plan_json(const sky_plan_view *view)
     for (int i = 0; i < plan->num_ranks; i++) {
         json_array_append_new(ranks, rank_json(view, i));
     }
-    return json_pack("{s:o, s:o, s:I, s:I, s:o}", "layout", layout_json(&plan->layout), "layouts", layouts,
+    const bool fits = sky_plan_check(plan, view->settings) == SKY_OK;
+    return json_pack("{s:o, s:o, s:I, s:I, s:o, s:b, s:s?}", "layout", layout_json(&plan->layout), "layouts", layouts,
                      "num_tokens", (json_int_t)plan->num_tokens, "num_heads", (json_int_t)plan->num_heads, "ranks",
-                     ranks);
+                     ranks, "fits", fits, "misfit", fits ? NULL : sky_message());
 }

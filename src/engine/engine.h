@@ -56,7 +56,8 @@ typedef struct sky_engine_config {
     const sky_backend *backend; /* with its device, as everything here: borrowed, outlives the engine */
     void *device;
     sky_group *group;
-    int num_threads;                     /* of the host, for reading weights; 0: one */
+    int num_threads;             /* of the host, for reading weights; 0: one */
+    uint64_t memory_limit_bytes; /* of the device, for this rank; with the host's where they are one; 0: what is free */
     sky_rank_layout_request layout;      /* zeros: as is best */
     const sky_log *log;                  /* may be NULL */
     const sky_progress *progress;        /* may be NULL */
@@ -84,6 +85,7 @@ void sky_engine_destroy(sky_engine **engine);
 /*
  * Renders one video and writes it to settings->output (completed and checked settings). Collective: a failure on one
  * rank ends the call on all of them with that rank's status and message; nothing half-written stays.
+ * What does not fit (engine/plan.h) is refused before anything is read.
  * Errors: USAGE, INPUT, MISMATCH, IO, NOMEM, DEVICE, COMM, and INTERNAL where numbers are no longer finite.
  */
 sky_status sky_engine_render(sky_engine *engine, const sky_settings *settings, sky_result *result);

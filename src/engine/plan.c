@@ -1,7 +1,11 @@
 #include "engine/plan.h"
 
+#include "base/memory.h"
 #include "engine/render.h"
+#include "ops/backend.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 const char *sky_plan_stage_name(sky_plan_stage stage)
@@ -96,29 +100,78 @@ static void count_frames(const render *r, sky_plan_rank *rank)
     }
 }
 
-static void add_up(sky_plan_rank *rank)
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static void add_up(sky_plan_rank *rank, uint64_t workspace_bytes)
 {
     for (int i = 0; i < SKY_PLAN_STAGE_COUNT; i++) {
         sky_plan_memory *m = &rank->stages[i];
-        const uint64_t most = m->staging_bytes > m->activation_bytes ? m->staging_bytes : m->activation_bytes;
-        m->total_bytes = m->weight_bytes + most + m->other_bytes;
-        rank->peak_bytes = m->total_bytes > rank->peak_bytes ? m->total_bytes : rank->peak_bytes;
+        m->workspace_bytes = workspace_bytes;
+        m->device_bytes = m->weight_bytes + m->activation_bytes + m->workspace_bytes;
+        m->host_bytes = m->staging_bytes + m->values_bytes;
+        m->total_bytes =
+            m->weight_bytes + larger(m->staging_bytes, m->activation_bytes) + m->workspace_bytes + m->values_bytes;
+        rank->peak_device_bytes = larger(rank->peak_device_bytes, m->device_bytes);
+        rank->peak_host_bytes = larger(rank->peak_host_bytes, m->host_bytes);
+        rank->peak_bytes = larger(rank->peak_bytes, m->total_bytes);
     }
 }
 
-/* Fails alone. */
-static sky_status plan_rank(render *r, uint64_t device_bytes, sky_plan_rank *rank)
+/* FNV-1a of what names this start of this machine; where nothing does, a number of the rank's own. */
+static uint64_t machine_of(int rank)
 {
+    char text[64];
+    uint64_t hash = 0xcbf29ce484222325U;
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    const bool known = file != NULL && fgets(text, sizeof text, file) != NULL;
+    if (file != NULL) {
+        fclose(file);
+    }
+    if (!known) {
+        return (uint64_t)rank;
+    }
+    for (const char *p = text; *p != '\0'; p++) {
+        hash = (hash ^ (unsigned char)*p) * 0x100000001b3U;
+    }
+    return hash;
+}
+
+static sky_plan_space find_space(const render *r)
+{
+    const sky_engine_config *config = &r->engine->config;
+    sky_plan_space space = {.host_memory = config->backend->host_memory,
+                            .limit_bytes = config->memory_limit_bytes,
+                            .machine = machine_of(sky_group_rank(config->group))};
+    uint64_t total = 0;
+    if (config->backend->memory(config->device, &space.device_free_bytes, &total) != SKY_OK) {
+        space.device_free_bytes = 0;
+    }
+    if (space.host_memory) {
+        space.host_free_bytes = space.device_free_bytes;
+    } else if (sky_machine_memory(&space.host_free_bytes, &total) != SKY_OK) {
+        space.host_free_bytes = 0;
+    }
+    return space;
+}
+
+/* Fails alone. */
+static sky_status plan_rank(render *r, sky_plan_rank *rank)
+{
+    const sky_engine_config *config = &r->engine->config;
     const bool has_strip = r->ranks.strip_ranks != NULL;
     sky_traffic none;
-    *rank = (sky_plan_rank){.place = r->ranks.place, .tokens = r->result->tokens, .heads = r->result->heads};
+    *rank = (sky_plan_rank){
+        .place = r->ranks.place, .tokens = r->result->tokens, .heads = r->result->heads, .space = find_space(r)};
     if (has_strip) {
         rank->vae_rows = sky_strips_own(&r->ranks.strips);
     }
     sky_plan_memory *memory = rank->stages;
-    memory[SKY_PLAN_ENCODE_TEXT].other_bytes = device_bytes + text_bytes(r);
-    memory[SKY_PLAN_DENOISE].other_bytes = device_bytes + text_bytes(r) + denoise_bytes(r, rank);
-    memory[SKY_PLAN_DECODE].other_bytes = device_bytes + text_bytes(r) + decode_bytes(r, rank);
+    memory[SKY_PLAN_ENCODE_TEXT].values_bytes = text_bytes(r);
+    memory[SKY_PLAN_DENOISE].values_bytes = text_bytes(r) + denoise_bytes(r, rank);
+    memory[SKY_PLAN_DECODE].values_bytes = text_bytes(r) + decode_bytes(r, rank);
     if (render_is_first(r)) {
         SKY_TRY(plan_stage(r, &stages[SKY_PLAN_ENCODE_TEXT], &memory[SKY_PLAN_ENCODE_TEXT], &none));
     }
@@ -127,43 +180,55 @@ static sky_status plan_rank(render *r, uint64_t device_bytes, sky_plan_rank *ran
         SKY_TRY(plan_stage(r, &stages[SKY_PLAN_DECODE], &memory[SKY_PLAN_DECODE], &rank->decode));
         count_frames(r, rank);
     }
-    add_up(rank);
+    add_up(rank, sky_device_own_bytes(config->backend, config->device));
     return SKY_OK;
 }
 
-/* Every rank's plan to every rank. Collective. */
-static sky_status plan_ranks(render *r, uint64_t device_bytes, sky_plan *plan)
+/* Every rank's plan to every rank. Collective. On failure nothing is left to release. */
+static sky_status plan_ranks(render *r, sky_plan *out)
 {
     sky_group *group = r->engine->config.group;
     sky_plan_rank own = {0};
-    plan->ranks = calloc((size_t)plan->num_ranks, sizeof *plan->ranks);
-    sky_status st = plan->ranks != NULL ? plan_rank(r, device_bytes, &own)
-                                        : sky_fail(SKY_ERR_NOMEM, "a plan of %d ranks", plan->num_ranks);
-    SKY_TRY(sky_group_agree(group, st));
-    return sky_group_all_gather(group, &own, sizeof own, plan->ranks);
-}
-
-sky_status sky_engine_plan(sky_engine *engine, const sky_settings *settings, uint64_t device_bytes, sky_plan *out)
-{
-    render r;
-    sky_result result;
-    sky_plan plan = {.num_ranks = sky_group_size(engine->config.group)};
-    sky_status st = sky_render_begin(engine, settings, &result, &r);
+    sky_plan plan = {.num_ranks = sky_group_size(group),
+                     .layout = r->ranks.layout,
+                     .num_tokens = r->result->num_tokens,
+                     .num_heads = r->dims.num_heads};
+    plan.num_layouts =
+        sky_rank_layout_list(plan.num_ranks, plan.num_heads, NUM_BRANCHES, plan.layouts, SKY_PLAN_MAX_LAYOUTS);
+    plan.ranks = calloc((size_t)plan.num_ranks, sizeof *plan.ranks);
+    sky_status st =
+        plan.ranks != NULL ? plan_rank(r, &own) : sky_fail(SKY_ERR_NOMEM, "a plan of %d ranks", plan.num_ranks);
+    st = sky_group_agree(group, st);
     if (st == SKY_OK) {
-        plan.layout = r.ranks.layout;
-        plan.num_tokens = result.num_tokens;
-        plan.num_heads = r.dims.num_heads;
-        plan.num_layouts =
-            sky_rank_layout_list(plan.num_ranks, plan.num_heads, NUM_BRANCHES, plan.layouts, SKY_PLAN_MAX_LAYOUTS);
-        st = plan_ranks(&r, device_bytes, &plan);
+        st = sky_group_all_gather(group, &own, sizeof own, plan.ranks);
     }
-    sky_render_end(&r);
     if (st != SKY_OK) {
         sky_plan_release(&plan);
         return st;
     }
     *out = plan;
     return SKY_OK;
+}
+
+sky_status sky_engine_plan(sky_engine *engine, const sky_settings *settings, sky_plan *out)
+{
+    render r;
+    sky_result result;
+    sky_status st = sky_render_begin(engine, settings, &result, &r);
+    if (st == SKY_OK) {
+        st = plan_ranks(&r, out);
+    }
+    sky_render_end(&r);
+    return st;
+}
+
+sky_status sky_render_check_memory(render *r)
+{
+    sky_plan plan = {0};
+    SKY_TRY(plan_ranks(r, &plan));
+    const sky_status st = sky_plan_check(&plan, r->settings);
+    sky_plan_release(&plan);
+    return st;
 }
 
 void sky_plan_release(sky_plan *plan)

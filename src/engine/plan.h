@@ -5,7 +5,7 @@
  * each stage's own code in planning mode. So a checkpoint of any size is planned on any machine.
  *
  *     sky_plan plan = {0};
- *     SKY_TRY(sky_engine_plan(engine, &settings, device_bytes, &plan));
+ *     SKY_TRY(sky_engine_plan(engine, &settings, &plan));
  *     ... plan.ranks[0].peak_bytes ...
  *     sky_plan_release(&plan);
  */
@@ -27,12 +27,27 @@ const char *sky_plan_stage_name(sky_plan_stage stage);
 
 /* Bytes on one rank. The program itself, its libraries and MPI are not counted. */
 typedef struct sky_plan_memory {
-    uint64_t weight_bytes;
-    uint64_t staging_bytes; /* host memory for the largest tensor while weights are loaded; gone before activations */
-    uint64_t activation_bytes; /* the arena */
-    uint64_t other_bytes;      /* text, latents and frames on the host, and what the caller said of the device */
-    uint64_t total_bytes;      /* at most at a time */
+    /* of the device */
+    uint64_t weight_bytes;     /* one block */
+    uint64_t activation_bytes; /* one block: the arena, the ops' scratch in it */
+    uint64_t workspace_bytes;  /* what the backend's device holds by itself */
+    uint64_t device_bytes;     /* the three */
+    /* of the host */
+    uint64_t staging_bytes; /* to load weights; gone before activations */
+    uint64_t values_bytes;  /* text, latents and frames */
+    uint64_t host_bytes;    /* the two */
+    /* of both, at most at a time: what counts where device memory is the host's */
+    uint64_t total_bytes;
 } sky_plan_memory;
+
+/* What there is on one rank, before anything is loaded. */
+typedef struct sky_plan_space {
+    bool host_memory;           /* device memory is the host's: the two are one */
+    uint64_t device_free_bytes; /* of the device, or of the machine; 0: not known */
+    uint64_t host_free_bytes;   /* of the machine; 0: not known */
+    uint64_t limit_bytes;       /* sky_engine_config's; 0: none */
+    uint64_t machine;           /* ranks with the same number share a machine's memory */
+} sky_plan_space;
 
 typedef struct sky_plan_rank {
     sky_place place;
@@ -40,7 +55,8 @@ typedef struct sky_plan_rank {
     sky_span vae_rows;        /* of the latents; each is 8 rows of the video */
     sky_traffic step, decode; /* sent by this rank in a denoising step, and while decoding */
     sky_plan_memory stages[SKY_PLAN_STAGE_COUNT];
-    uint64_t peak_bytes; /* of the stage that takes most */
+    uint64_t peak_device_bytes, peak_host_bytes, peak_bytes; /* each of the stage that takes most */
+    sky_plan_space space;
 } sky_plan_rank;
 
 enum { SKY_PLAN_MAX_LAYOUTS = 16 };
@@ -56,11 +72,17 @@ typedef struct sky_plan {
 
 /*
  * Plans a render of these settings (completed and checked; text counts as long as it can be, output is not looked at).
- * device_bytes: what this rank's backend holds by itself. Every rank gets the same plan. Collective, as is
- * sky_engine_render(). Errors: USAGE, INPUT, MISMATCH, IO, NOMEM, COMM; what a render would refuse before it loads
- * weights is refused here too.
+ * Every rank gets the same plan. Collective, as is sky_engine_render(). Errors: USAGE, INPUT, MISMATCH, IO, NOMEM, COMM; what
+ * a render would refuse before it loads weights is refused here too, but for a lack of memory: sky_plan_check().
  */
-sky_status sky_engine_plan(sky_engine *engine, const sky_settings *settings, uint64_t device_bytes, sky_plan *out);
+sky_status sky_engine_plan(sky_engine *engine, const sky_settings *settings, sky_plan *out);
+
+/*
+ * Whether every stage fits: on each rank what its device needs, and on each machine what its ranks need together. What is
+ * not known is not missing. The same answer on every rank. Errors: NOMEM; the message says which stage and rank, what is
+ * needed and what there is, and what to do.
+ */
+sky_status sky_plan_check(const sky_plan *plan, const sky_settings *settings);
 void sky_plan_release(sky_plan *plan);
 
 #endif

@@ -279,6 +279,7 @@ static sky_status run_stages(render *r)
 {
     sky_group *group = r->engine->config.group;
     SKY_TRY(sky_group_agree(group, check_output(r)));
+    SKY_TRY(sky_render_check_memory(r));
     SKY_TRY(sky_render_encode_text(r));
     SKY_TRY(sky_render_denoise(r));
     SKY_TRY(sky_render_decode(r));

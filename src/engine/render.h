@@ -149,6 +149,11 @@ sky_status sky_render_encode_text(render *r); /* fills text[] */
 sky_status sky_render_denoise(render *r);     /* fills latents; the transformer is loaded */
 sky_status sky_render_decode(render *r);      /* latents to frames */
 
+/* ---- plan.c ---- */
+
+/* Refuses what will not fit, before anything is loaded. The same answer on all ranks. Collective. Errors: NOMEM. */
+sky_status sky_render_check_memory(render *r);
+
 /* ---- ranks.c ---- */
 
 /* Whether all ranks were given the same settings and layout. Collective. Errors: USAGE. */

@@ -3,6 +3,7 @@
 #include "support/test.h"
 
 #include <jansson.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -101,10 +102,17 @@ static void check_memory(const json_t *plan)
         json_int_t most = 0;
         static const char *const stages[] = {"encode_text", "denoise", "decode"};
         for (size_t s = 0; s < 3; s++) {
-            const json_int_t total = number(stage_of(rank, stages[s]), "total_bytes");
+            const json_t *stage = stage_of(rank, stages[s]);
+            const json_int_t total = number(stage, "total_bytes");
             most = total > most ? total : most;
+            EXPECT(number(stage, "device_bytes") == number(stage, "weight_bytes") + number(stage, "activation_bytes") +
+                                                        number(stage, "workspace_bytes"));
+            EXPECT(number(stage, "host_bytes") == number(stage, "staging_bytes") + number(stage, "values_bytes"));
+            EXPECT(number(stage, "workspace_bytes") > 0 && number(stage, "values_bytes") > 0);
+            EXPECT(total <= number(stage, "device_bytes") + number(stage, "host_bytes"));
         }
         EXPECT(number(rank, "peak_bytes") == most);
+        EXPECT(json_is_true(json_object_get(json_object_get(rank, "memory"), "host_memory")));
         EXPECT(number(stage_of(rank, "denoise"), "weight_bytes") == number(stage_of(first, "denoise"), "weight_bytes"));
         EXPECT((number(stage_of(rank, "encode_text"), "weight_bytes") > 0) == (i == 0));
         EXPECT(number(rank, "node") == 0);
@@ -131,6 +139,67 @@ TEST(a_plan_of_one_to_four_ranks)
     CHECK(video == NULL); /* nothing was rendered */
 }
 
+/* ---- memory that is not there ---- */
+
+enum { NOMEM = 70, INPUT = 65 };
+
+TEST(a_plan_says_whether_it_fits)
+{
+    json_t *report = report_of(1, "--plan", "--memory_limit=0.02", NULL);
+    CHECK(report != NULL); /* a plan of what does not fit is a plan all the same */
+    const json_t *plan = json_object_get(report, "plan");
+    EXPECT(json_is_false(json_object_get(plan, "fits")));
+    const char *says = json_string_value(json_object_get(plan, "misfit"));
+    EXPECT(says != NULL && times(says, "not enough memory for the VAE: rank 0 needs ") == 1);
+    EXPECT(number_in(json_array_get(json_object_get(plan, "ranks"), 0), "memory", "limit_bytes") == 20000000);
+    json_decref(report);
+
+    report = report_of(1, "--plan", "--memory_limit=4", NULL);
+    CHECK(report != NULL);
+    plan = json_object_get(report, "plan");
+    EXPECT(json_is_true(json_object_get(plan, "fits")) && json_is_null(json_object_get(plan, "misfit")));
+    json_decref(report);
+}
+
+/* Sets all tensors of the folder's transformer to bytes that are no numbers. */
+static void spoil(const char *folder)
+{
+    char path[1024];
+    uint64_t header_bytes = 0;
+    snprintf(path, sizeof path, "%s/diffusion_pytorch_model-00001-of-00002.safetensors", folder);
+    FILE *file = fopen(path, "r+b");
+    SKY_ASSERT(file != NULL && fread(&header_bytes, sizeof header_bytes, 1, file) == 1);
+    SKY_ASSERT(fseek(file, 0, SEEK_END) == 0);
+    const long end = ftell(file);
+    SKY_ASSERT(fseek(file, (long)(sizeof header_bytes + header_bytes), SEEK_SET) == 0);
+    for (long at = ftell(file); at < end; at++) {
+        SKY_ASSERT(fputc(0xff, file) == 0xff);
+    }
+    SKY_ASSERT(fclose(file) == 0);
+}
+
+/* On all ranks together; what would be refused once it is read is not read where it cannot fit. */
+TEST(a_render_that_does_not_fit_reads_nothing)
+{
+    const char *folder = test_temp_path("spoilt");
+    CHECK(program_copy_tree(MODEL, folder));
+    spoil(folder);
+    for (int ranks = 1; ranks <= 3; ranks += 2) {
+        for (int fits = 0; fits < 2; fits++) {
+            program_run run;
+            test_parameters("%d ranks, fits=%d", ranks, fits);
+            program_skyreels_mpi(&run, ranks, "--model_path", folder, "--prompt", "x", SIZE, "--threads", "1",
+                                 "--output", test_temp_path("misfit.y4m"), "--memory_limit", fits ? "4" : "0.02", NULL);
+            EXPECT(run.exit_code == (fits ? INPUT : NOMEM));
+            if (times(run.err, "skyreels-mpi: error:") != 1 ||
+                times(run.err, fits ? "NaN or infinite" : "not enough memory for the ") != 1) {
+                test_fail(__FILE__, __LINE__, "exit code %d: %s", run.exit_code, run.err);
+            }
+            program_free(&run);
+        }
+    }
+}
+
 TEST(a_plan_for_people)
 {
     program_run run;
@@ -142,6 +211,8 @@ TEST(a_plan_for_people)
     EXPECT(times(run.out, "prompt") == 2 && times(run.out, "negative") == 2);
     EXPECT(times(run.out, "text encoder") == 1 && times(run.out, "transformer") == 1);
     EXPECT(times(run.out, "The machine of rank 0: ") == 1);
+    EXPECT(times(run.out, "on the device") == 1 && times(run.out, "on the host") == 1);
+    EXPECT(times(run.out, "It fits: ") == 1);
     program_free(&run);
 
     program_skyreels(&run, "--plan", "--quiet", "--model_path", MODEL, SIZE, NULL);
