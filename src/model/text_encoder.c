@@ -24,6 +24,7 @@ typedef struct block {
 } block;
 
 struct sky_text_encoder {
+    sky_weights *weights; /* borrowed; each block is a group of them: 1 + its number */
     sky_dtype compute;
     bool fp8_storage;
     int64_t vocab_size, dim, attn_dim, ffn_dim, num_heads;
@@ -162,6 +163,7 @@ sky_status sky_text_encoder_create(sky_ctx *ctx, sky_weights *weights, sky_dtype
     if (e == NULL) {
         return sky_fail(SKY_ERR_NOMEM, "text encoder");
     }
+    e->weights = weights;
     e->compute = compute;
     e->fp8_storage = fp8_storage;
     SKY_TRY_GOTO(infer_dims(e, weights));
@@ -172,8 +174,10 @@ sky_status sky_text_encoder_create(sky_ctx *ctx, sky_weights *weights, sky_dtype
     }
     SKY_TRY_GOTO(load_embedding(e, weights));
     for (int64_t i = 0; i < e->num_layers; i++) {
+        sky_weights_begin_group(weights, 1 + (int)i);
         SKY_TRY_GOTO(load_block(ctx, e, weights, i));
     }
+    sky_weights_begin_group(weights, 0);
     SKY_TRY_GOTO(get_vector(e, weights, -1, "norm.weight", &e->final_norm));
     *out = e;
     e = NULL;
@@ -290,6 +294,7 @@ static sky_status run(sky_ctx *ctx, const sky_text_encoder *e, const sky_text_en
     SKY_TRY(sky_embedding(ctx, &(sky_embedding_args){.y = a.x, .table = e->embedding, .ids = ids}));
     for (int64_t i = 0; i < e->num_layers; i++) {
         char name[NAME_BYTES];
+        SKY_TRY(sky_weights_use(ctx, e->weights, 1 + (int)i));
         SKY_TRY(upload_bias(ctx, e, &e->blocks[i], args->num_ids, host_bias, &a.bias));
         SKY_TRY(attend(ctx, e, &e->blocks[i], &a));
         SKY_TRY(feed_forward(ctx, &e->blocks[i], &a));

@@ -16,7 +16,7 @@ enum { SKY_TEXT_LEN = 512 }; /* tokens that the transformer is given; shorter te
 typedef struct sky_text_encoder sky_text_encoder;
 
 /*
- * Loads the weights through the store, which keeps them. compute is f32 or bf16 (activations and arithmetic). fp8_storage
+ * Loads the weights through the store, which keeps them and outlives the model. compute is f32 or bf16 (activations and arithmetic). fp8_storage
  * keeps the matrices as e4m3 codes with a scale per output channel, at half of bf16's memory; each is widened for the
  * moment of its use. The embedding stays in the compute type.
  * Errors: those of the store; MISMATCH where widths do not fit together.

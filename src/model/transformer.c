@@ -52,6 +52,7 @@ sky_status sky_transformer_condition(sky_ctx *ctx, const sky_transformer *m, con
         sky_tensor v = sky_tensor_rows(&kv->v, i, 1);
         k = sky_tensor_reshape(&k, 2, rows);
         v = sky_tensor_reshape(&v, 2, rows);
+        SKY_TRY(sky_weights_use(ctx, m->weights, transformer_text_group(m, i)));
         SKY_TRY(sky_transformer_apply(ctx, &b->cross_k, &input, &k));
         SKY_TRY(sky_rms_norm(ctx, &(sky_rms_norm_args){.y = k, .x = k, .weight = b->cross_norm_k, .eps = d->eps}));
         SKY_TRY(sky_transformer_apply(ctx, &b->cross_v, &input, &v));

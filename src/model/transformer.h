@@ -47,7 +47,7 @@ typedef struct sky_arithmetic {
     bool attention_8bit;
 } sky_arithmetic;
 
-/* Loads the weights through the store, which keeps them. Errors: those of sky_transformer_infer() and of the store. */
+/* Loads the weights through the store, which keeps them and outlives the model. Errors: those of sky_transformer_infer() and of the store. */
 sky_status sky_transformer_create(sky_weights *weights, const sky_arithmetic *arithmetic, sky_transformer **out);
 void sky_transformer_destroy(sky_transformer **model);
 

@@ -185,6 +185,7 @@ static sky_status feed_forward(sky_ctx *ctx, const transformer_pass *p, int64_t 
 
 sky_status sky_transformer_run_block(sky_ctx *ctx, transformer_pass *p, int64_t layer)
 {
+    SKY_TRY(sky_weights_use(ctx, p->model->weights, transformer_block_group(layer)));
     SKY_TRY(self_attention(ctx, p, layer));
     SKY_TRY(cross_attention(ctx, p, layer));
     SKY_TRY(feed_forward(ctx, p, layer));

@@ -26,6 +26,7 @@ typedef struct transformer_block {
 } transformer_block;
 
 struct sky_transformer {
+    sky_weights *weights; /* borrowed */
     sky_transformer_dims dims;
     sky_arithmetic arithmetic;
     transformer_linear patch_embedding; /* as a matrix [dim, in_dim * 4] */
@@ -35,6 +36,17 @@ struct sky_transformer {
     transformer_linear head;
     transformer_block *blocks;
 };
+
+/* Groups of weights (weights/store.h): a block's, and its share of conditioning. What a pass reads of all blocks is in 0. */
+static inline int transformer_block_group(int64_t layer)
+{
+    return 1 + (int)layer;
+}
+
+static inline int transformer_text_group(const sky_transformer *m, int64_t layer)
+{
+    return 1 + (int)(m->dims.num_layers + layer);
+}
 
 /* The input that the layers to come share: numbers in the compute type, or codes. The op before them writes it so. */
 typedef struct transformer_input {

@@ -179,8 +179,14 @@ static sky_status load_block_linear(const loader *l, const char *name, int64_t o
 static sky_status load_block(const loader *l, transformer_block *b)
 {
     const sky_transformer_dims *d = &l->model->dims;
+    sky_weights_begin_group(l->weights, 0);
     SKY_TRY(load_f32(l, "modulation", 3, (int64_t[]){1, 6, d->dim}, &b->modulation));
     b->modulation = sky_tensor_reshape(&b->modulation, 2, (int64_t[]){6, d->dim});
+    sky_weights_begin_group(l->weights, transformer_text_group(l->model, l->layer));
+    SKY_TRY(load_block_linear(l, "cross_attn.k", d->dim, d->dim, &b->cross_k));
+    SKY_TRY(load_block_linear(l, "cross_attn.v", d->dim, d->dim, &b->cross_v));
+    SKY_TRY(load_vector(l, "cross_attn.norm_k.weight", d->dim, &b->cross_norm_k));
+    sky_weights_begin_group(l->weights, transformer_block_group(l->layer));
     SKY_TRY(load_block_linear(l, "self_attn.q", d->dim, d->dim, &b->q));
     SKY_TRY(load_block_linear(l, "self_attn.k", d->dim, d->dim, &b->k));
     SKY_TRY(load_block_linear(l, "self_attn.v", d->dim, d->dim, &b->v));
@@ -190,11 +196,8 @@ static sky_status load_block(const loader *l, transformer_block *b)
     SKY_TRY(load_vector(l, "norm3.weight", d->dim, &b->norm3_weight));
     SKY_TRY(load_vector(l, "norm3.bias", d->dim, &b->norm3_bias));
     SKY_TRY(load_block_linear(l, "cross_attn.q", d->dim, d->dim, &b->cross_q));
-    SKY_TRY(load_block_linear(l, "cross_attn.k", d->dim, d->dim, &b->cross_k));
-    SKY_TRY(load_block_linear(l, "cross_attn.v", d->dim, d->dim, &b->cross_v));
     SKY_TRY(load_block_linear(l, "cross_attn.o", d->dim, d->dim, &b->cross_o));
     SKY_TRY(load_vector(l, "cross_attn.norm_q.weight", d->dim, &b->cross_norm_q));
-    SKY_TRY(load_vector(l, "cross_attn.norm_k.weight", d->dim, &b->cross_norm_k));
     SKY_TRY(load_block_linear(l, "ffn.0", d->ffn_dim, d->dim, &b->ffn_0));
     return load_block_linear(l, "ffn.2", d->dim, d->ffn_dim, &b->ffn_2);
 }
@@ -229,6 +232,7 @@ sky_status sky_transformer_create(sky_weights *weights, const sky_arithmetic *ar
     if (m == NULL) {
         return sky_fail(SKY_ERR_NOMEM, "transformer");
     }
+    m->weights = weights;
     m->arithmetic = *arithmetic;
     loader l = {.model = m, .weights = weights, .layer = -1};
     SKY_TRY_GOTO(sky_transformer_infer(weights, &m->dims));
@@ -242,6 +246,7 @@ sky_status sky_transformer_create(sky_weights *weights, const sky_arithmetic *ar
         SKY_TRY_GOTO(load_block(&l, &m->blocks[l.layer]));
     }
     l.layer = -1;
+    sky_weights_begin_group(weights, 0);
     SKY_TRY_GOTO(load_head(&l, m));
     *out = m;
     m = NULL;
