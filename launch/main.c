@@ -314,16 +314,15 @@ static sky_status write_report(program *p, sky_status st)
     }
     const char *message = st == SKY_OK ? NULL : strdup(sky_message());
     const sky_plan_view view = plan_view(p);
-    const sky_status written =
-        sky_report_write(&(sky_report){.settings = &p->options.settings,
-                                       .result = &p->result,
-                                       .plan = p->options.plan ? &view : NULL,
-                                       .backend = p->options.backend,
-                                       .num_ranks = sky_group_size(p->group),
-                                       .num_threads = p->num_threads,
-                                       .status = st,
-                                       .message = message},
-                         p->report);
+    const sky_status written = sky_report_write(&(sky_report){.settings = &p->options.settings,
+                                                              .result = &p->result,
+                                                              .plan = p->options.plan ? &view : NULL,
+                                                              .backend = p->options.backend,
+                                                              .num_ranks = sky_group_size(p->group),
+                                                              .num_threads = p->num_threads,
+                                                              .status = st,
+                                                              .message = message},
+                                                p->report);
     if (st != SKY_OK && message != NULL) {
         (void)sky_fail(st, "%s", message); /* the first failure is the one to tell */
     }
