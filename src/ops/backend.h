@@ -56,7 +56,7 @@ struct sky_backend {
 
     /*
      * Where linear_8bit of i8 is faster when it leaves its sums (ops/linear_sums.h): how many rows of them a model should hold
-     * at a time, a multiple of SKY_LINEAR_PIECE_ROWS. 0: it is not.
+     * at a time (the sums are exact: cuts change no byte). 0: it is not.
      */
     int64_t linear_sums_rows;
 

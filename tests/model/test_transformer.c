@@ -1,6 +1,7 @@
 #include "model/transformer.h"
 
 #include "model/fixture.h"
+#include "ops/backend.h"
 #include "ops/ops.h"
 #include "support/compare.h"
 #include "support/golden.h"
@@ -294,6 +295,54 @@ TEST(int8_forwards_are_near_too)
     free_forward(&fw);
     sky_transformer_destroy(&model);
     fixture_close(&f);
+}
+
+/*
+ * A backend that wants i32 sums between linear layers gets them, in pieces of rows that end in the middle of things, and every
+ * byte is what it was.
+ */
+typedef struct sums_backend {
+    sky_backend table; /* first */
+    const sky_backend *cpu;
+    int num_sums, num_numbers;
+} sums_backend;
+
+static sky_status count_linear_8bit(sky_ctx *ctx, const sky_linear_8bit_args *args, void *scratch)
+{
+    sums_backend *b = (sums_backend *)(uintptr_t)ctx->backend;
+    *(args->y.dtype == SKY_I32 ? &b->num_sums : &b->num_numbers) += 1;
+    return b->cpu->linear_8bit(ctx, args, scratch);
+}
+
+TEST(sums_between_linear_layers_change_no_byte)
+{
+    static const int64_t pieces[] = {0, 32, 1000};
+    forward whole;
+    sky_transformer *model = NULL;
+    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
+        fixture f;
+        forward fw;
+        CHECK(read_forward("t2v_3x10x14_t37", &fw));
+        CHECK_OK(fixture_open(&f, FIXTURE_CPU, FIXTURE_ORIGINAL, SKY_TRANSFORMER, ARENA_BYTES));
+        sums_backend b = {.table = *f.ctx.backend, .cpu = f.ctx.backend};
+        b.table.linear_sums_rows = pieces[i];
+        b.table.linear_8bit = count_linear_8bit;
+        f.ctx.backend = &b.table;
+        CHECK_OK(sky_transformer_create(f.weights, &int8, &model));
+        CHECK_OK(run_forward(&f, model, SKY_BF16, NULL, &fw));
+        test_parameters("pieces of %d rows: %d with sums, %d with numbers", (int)pieces[i], b.num_sums, b.num_numbers);
+        EXPECT((b.num_sums > 0) == (pieces[i] > 0));
+        if (i == 0) {
+            whole = fw;
+        } else {
+            EXPECT(memcmp(fw.velocity, whole.velocity, fw.x.count * sizeof *fw.velocity) == 0);
+            free_forward(&fw);
+        }
+        sky_transformer_destroy(&model);
+        f.ctx.backend = b.cpu;
+        fixture_close(&f);
+    }
+    free_forward(&whole);
 }
 
 /* Planning must find exactly what the pass then takes, scratch included. */
