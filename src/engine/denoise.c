@@ -9,11 +9,10 @@
 typedef struct loop {
     sky_transformer *model;
     sky_unipc *solver;
-    float *staging;       /* host: latents or a velocity, for those who look at it */
-    float *host_freqs;    /* host: table of rotations of this rank's tokens */
-    double *step_seconds; /* [inference_steps] */
-    void *rows;           /* host: a transformer's intermediate value, for observers */
-    size_t rows_bytes;
+    float *staging;                     /* host: latents or a velocity, for those who look at it */
+    float *host_freqs;                  /* host: table of rotations of this rank's tokens */
+    double *step_seconds;               /* [inference_steps] */
+    struct sky_engine_rows_source rows; /* a transformer's intermediate value, for observers */
 
     sky_tensor latents;                /* [16, F, H, W] f32 */
     sky_tensor velocity[NUM_BRANCHES]; /* the same */
@@ -32,6 +31,11 @@ static sky_status condition(sky_ctx *ctx, render *r, loop *l, int branch)
     return sky_transformer_condition(ctx, l->model, &text, NULL, &l->kv[branch]);
 }
 
+static int64_t num_token_groups(int64_t num_tokens)
+{
+    return (num_tokens + SKY_TOKEN_GROUP - 1) / SKY_TOKEN_GROUP;
+}
+
 /* Everything that the loop holds. Fails alone. */
 static sky_status prepare(sky_ctx *ctx, render *r, loop *l)
 {
@@ -45,6 +49,9 @@ static sky_status prepare(sky_ctx *ctx, render *r, loop *l)
     }
     const int64_t num_tokens = sky_sequence_own_tokens(&r->ranks.sequence).count;
     SKY_TRY(sky_ctx_tensor(ctx, &l->freqs, SKY_F32, 3, (int64_t[]){num_tokens, d->head_dim / 2, 2}));
+    if (sky_render_wants_rows(r)) {
+        SKY_TRY(sky_ctx_tensor(ctx, &l->rows.sums, SKY_I64, 1, (int64_t[]){num_token_groups(num_tokens)}));
+    }
     SKY_TRY(sky_ctx_upload(ctx, &l->freqs, l->host_freqs));
     SKY_TRY(sky_ctx_upload(ctx, &l->latents, r->latents));
     for (int branch = 0; branch < NUM_BRANCHES; branch++) {
@@ -67,27 +74,19 @@ static sky_status see_rows(void *user, sky_ctx *ctx, const char *name, const sky
 {
     const rows_observer *o = user;
     const sky_span tokens = sky_sequence_own_tokens(&o->r->ranks.sequence);
-    const size_t bytes = sky_tensor_bytes(value);
     if (value->num_dims != 2 || value->shape[0] != tokens.count) {
         return SKY_OK; /* not a value for each token */
     }
-    if (bytes > o->l->rows_bytes) {
-        void *rows = realloc(o->l->rows, bytes);
-        if (rows == NULL) {
-            return sky_fail(SKY_ERR_NOMEM, "%zu bytes of %s to look at", bytes, name);
-        }
-        o->l->rows = rows;
-        o->l->rows_bytes = bytes;
-    }
-    SKY_TRY(sky_ctx_download(ctx, o->l->rows, value));
+    o->l->rows.ctx = ctx;
+    o->l->rows.value = value;
     return sky_render_observe_rows(
         o->r, &(sky_engine_rows){.step = o->step,
                                  .branch = o->branch,
                                  .name = name,
-                                 .data = o->l->rows,
                                  .first_row = tokens.first,
                                  .num_rows = tokens.count,
-                                 .row_bytes = tokens.count == 0 ? 0 : bytes / (size_t)tokens.count});
+                                 .row_bytes = (size_t)value->shape[1] * sky_dtype_bytes(value->dtype),
+                                 .source = &o->l->rows});
 }
 
 /* ---- a step ---- */
@@ -274,7 +273,9 @@ static sky_status create_loop(render *r, loop *l)
     r->latents = malloc(len * sizeof *r->latents);
     l->host_freqs = malloc((size_t)(tokens.count * r->dims.head_dim + 1) * sizeof *l->host_freqs);
     l->step_seconds = calloc((size_t)r->settings->inference_steps, sizeof *l->step_seconds);
-    if (l->staging == NULL || r->latents == NULL || l->host_freqs == NULL || l->step_seconds == NULL) {
+    l->rows.host_sums = calloc((size_t)num_token_groups(tokens.count) + 1, sizeof *l->rows.host_sums);
+    if (l->rows.host_sums == NULL || l->staging == NULL || r->latents == NULL || l->host_freqs == NULL ||
+        l->step_seconds == NULL) {
         return sky_fail(SKY_ERR_NOMEM, "denoising: host memory for %zu latent values", len);
     }
     SKY_TRY(sky_rope_fill(&r->shape.grid, r->dims.head_dim, tokens.first, tokens.count, l->host_freqs));
@@ -285,7 +286,8 @@ static sky_status create_loop(render *r, loop *l)
 static void free_loop(loop *l)
 {
     sky_unipc_destroy(&l->solver);
-    free(l->rows);
+    free(l->rows.data);
+    free(l->rows.host_sums);
     free(l->step_seconds);
     free(l->host_freqs);
     free(l->staging);

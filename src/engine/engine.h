@@ -23,13 +23,26 @@
 
 typedef struct sky_engine sky_engine;
 
+/*
+ * Rows of tokens inside the transformer. They are where it runs, and stay there unless an observer asks for them: 40 blocks of
+ * a large video are terabytes.
+ */
 typedef struct sky_engine_rows {
     int step, branch;
     const char *name; /* as model/observe.h has it: "block_7" */
-    const void *data; /* on the host */
     int64_t first_row, num_rows;
     size_t row_bytes;
+    const void *data;                      /* [num_rows, row_bytes] on the host, once somebody has asked */
+    struct sky_engine_rows_source *source; /* the engine's; NULL: data is all there is */
 } sky_engine_rows;
+
+/*
+ * For the time of an observer's call. read fills rows->data with a copy, once for all observers. hash: the sum, modulo 2^64, of
+ * base/hash.h's H over groups of SKY_TOKEN_GROUP rows of the global index, of the copy where there is one; first_row is a
+ * multiple of SKY_TOKEN_GROUP, or there are no rows. Errors: NOMEM, DEVICE; INTERNAL where rows begin elsewhere.
+ */
+sky_status sky_engine_rows_read(sky_engine_rows *rows);
+sky_status sky_engine_rows_hash(const sky_engine_rows *rows, uint64_t stage, uint64_t *sum);
 
 /*
  * A look at what a render makes, on every rank. Each function may be NULL; a status other than SKY_OK is a failure of this
@@ -42,8 +55,8 @@ typedef struct sky_engine_observer {
     sky_status (*text)(void *user, int branch, const void *data, size_t bytes);
     /* [16, F, H, W]: what goes into step `step`; with step = inference_steps what the decoder is given. */
     sky_status (*latents)(void *user, int step, const float *latents, int64_t len);
-    /* A transformer's intermediate value: this rank's rows, `first_row` in the whole; rows [num_rows, row_bytes]. */
-    sky_status (*rows)(void *user, const sky_engine_rows *rows);
+    /* A transformer's intermediate value: this rank's rows, `first_row` in the whole. */
+    sky_status (*rows)(void *user, sky_engine_rows *rows);
     /* [16, F, H, W] of one guidance branch, on the ranks that computed it. */
     sky_status (*velocity)(void *user, int step, int branch, const float *velocity, int64_t len);
     /* [num_frames, height, width, 3]; rank 0 only. */

@@ -1,7 +1,6 @@
 #include "engine/fingerprint.h"
 
 #include "base/hash.h"
-#include "parallel/partition.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -184,26 +183,16 @@ static sky_status see_latents(void *user, int step, const float *latents, int64_
     return note_whole(user, stage, latents, (size_t)len * sizeof *latents);
 }
 
-static sky_status see_rows(void *user, const sky_engine_rows *rows)
+static sky_status see_rows(void *user, sky_engine_rows *rows)
 {
     const int64_t part = part_named(rows->name);
-    const unsigned char *data = rows->data;
     uint64_t sum = 0;
     if (part < 0) {
         return SKY_OK;
     }
     SKY_TRY(check_step(rows->step));
-    if (rows->first_row % SKY_TOKEN_GROUP != 0 && rows->num_rows > 0) {
-        return sky_fail(SKY_ERR_INTERNAL, "fingerprints: %s: rows begin at %" PRId64 ", want a multiple of %d",
-                        rows->name, rows->first_row, SKY_TOKEN_GROUP);
-    }
     const uint64_t stage = stage_of(SECTION_STEP, rows->step, rows->branch, part);
-    for (int64_t row = 0; row < rows->num_rows; row += SKY_TOKEN_GROUP) {
-        const int64_t left = rows->num_rows - row;
-        const int64_t num = left < SKY_TOKEN_GROUP ? left : SKY_TOKEN_GROUP;
-        sum += sky_hash(stage, (uint64_t)((rows->first_row + row) / SKY_TOKEN_GROUP),
-                        data + (size_t)row * rows->row_bytes, (size_t)num * rows->row_bytes);
-    }
+    SKY_TRY(sky_fail_in(sky_engine_rows_hash(rows, stage, &sum), "fingerprints"));
     return note(user, stage, sum);
 }
 

@@ -115,13 +115,23 @@ sky_status sky_render_peak_decode(render *r, size_t *bytes, sky_traffic *traffic
 /* Tells the progress callback, if there is one. */
 void sky_render_progress(const render *r, sky_phase phase, uint64_t done, uint64_t total);
 
+/* Where rows are that observers see, and memory for what they may ask. */
+struct sky_engine_rows_source {
+    sky_ctx *ctx;
+    const sky_tensor *value; /* [num_rows, cols], on the device */
+    sky_tensor sums;         /* i64, at least one for each SKY_TOKEN_GROUP rows, on the device */
+    uint64_t *host_sums;     /* as many */
+    void *data;              /* owned: the copy; grows */
+    size_t data_bytes;
+};
+
 /* Calls the observers, if there are any. wants_*: whether one looks there at all, which costs a copy to the host. */
 bool sky_render_wants_latents(const render *r);
 bool sky_render_wants_rows(const render *r);
 sky_status sky_render_enter(const render *r, sky_phase phase, int64_t index);
 sky_status sky_render_observe_text(const render *r, int branch);
 sky_status sky_render_observe_latents(const render *r, int step, const float *latents);
-sky_status sky_render_observe_rows(const render *r, const sky_engine_rows *rows);
+sky_status sky_render_observe_rows(const render *r, sky_engine_rows *rows);
 sky_status sky_render_observe_velocity(const render *r, int step, int branch, const float *velocity);
 sky_status sky_render_observe_frames(const render *r);
 

@@ -310,12 +310,13 @@ static int expect_to_part(const machine *on, const seen *alone, const sky_settin
 }
 
 /* Another value on one rank at one place: the stage that holds it is the only one to differ. */
-static sky_status flip_bit(void *user, const sky_engine_rows *rows)
+static sky_status flip_bit(void *user, sky_engine_rows *rows)
 {
     (void)user;
     if (rows->step == 1 && rows->branch == 1 && rows->first_row == 0 && rows->num_rows > 0 &&
         strcmp(rows->name, "block_5") == 0) {
-        unsigned char *data = (unsigned char *)rows->data; /* a copy, for observers only */
+        SKY_TRY(sky_engine_rows_read(rows));
+        unsigned char *data = (unsigned char *)(uintptr_t)rows->data; /* a copy, for observers only */
         data[rows->row_bytes - 1] ^= 1;
     }
     return SKY_OK;
