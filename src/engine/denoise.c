@@ -105,7 +105,7 @@ static sky_status run_branch(sky_ctx *ctx, render *r, loop *l, int step, int bra
                                                            .observer = sky_render_wants_rows(r) ? &observer : NULL});
 }
 
-/* The velocities of the branches that are this rank's. Collective over the members of the sequence. */
+/* The velocities of the branches that are this rank's, and the one wait of a step. Collective over the members of the sequence. */
 static sky_status run_own_branches(sky_ctx *ctx, render *r, loop *l, int step)
 {
     for (int branch = 0; branch < NUM_BRANCHES; branch++) {
@@ -190,14 +190,14 @@ static sky_status share_branches(sky_ctx *ctx, render *r, loop *l)
     return sky_group_exchange_now(r->ranks.branches, ctx, &e, 1);
 }
 
+/* Enqueues guidance and solver. Nobody waits for them here: what fails as they run shows where the next step waits. */
 static sky_status advance(sky_ctx *ctx, render *r, loop *l)
 {
     SKY_TRY(sky_cfg_combine(ctx, &(sky_cfg_combine_args){.y = l->velocity[BRANCH_COND],
                                                          .cond = l->velocity[BRANCH_COND],
                                                          .uncond = l->velocity[BRANCH_UNCOND],
                                                          .guidance_scale = (float)r->settings->guidance_scale}));
-    SKY_TRY(sky_unipc_step(ctx, l->solver, &l->state, &l->velocity[BRANCH_COND], &l->latents));
-    return sky_ctx_sync(ctx);
+    return sky_unipc_step(ctx, l->solver, &l->state, &l->velocity[BRANCH_COND], &l->latents);
 }
 
 /* The loop's memory, touched without computing. */

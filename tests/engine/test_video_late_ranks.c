@@ -11,12 +11,12 @@ enum { LONGEST_SECONDS = 240, MOST_LAYOUTS = 8, NUM_HEADS = 2, NUM_BRANCHES = 2 
 
 static char *render(sky_group *group, const late_render_args *args)
 {
-    char message[256] = "";
-    char *text = late_render(group, args, test_temp_path("video.y4m"), message);
-    if (text == NULL) {
-        test_fail(__FILE__, __LINE__, "%s: %s", args->backend->name, message);
+    late_render_seen seen;
+    late_render(group, args, test_temp_path("video.y4m"), &seen);
+    if (seen.status != SKY_OK) {
+        test_fail(__FILE__, __LINE__, "%s: %s", args->backend->name, seen.message);
     }
-    return text;
+    return seen.fingerprint;
 }
 
 static char *render_alone(void)

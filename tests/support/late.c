@@ -105,6 +105,17 @@ late_counts late_device_counts(const void *device)
     return counts;
 }
 
+int64_t late_device_pending(const void *device)
+{
+    late_device *d = lock((void *)device);
+    int64_t num = 0;
+    for (int q = 0; q < SKY_NUM_QUEUES; q++) {
+        num += d->queues[q].num_enqueued - d->queues[q].num_done;
+    }
+    unlock(d, SKY_OK);
+    return num;
+}
+
 int64_t late_waits_sum(const late_waits *w)
 {
     return w->syncs + w->events + w->copies + w->frees;
@@ -385,12 +396,32 @@ static sky_status late_host_alloc(void *device, size_t bytes, void **out)
     return unlock(d, SKY_OK);
 }
 
+/* A copy to or from [block, block + bytes) has not run. */
+static bool is_wanted(const late_device *d, const unsigned char *block, size_t bytes)
+{
+    for (int q = 0; q < SKY_NUM_QUEUES; q++) {
+        for (const item *i = d->queues[q].first; i != NULL; i = i->next) {
+            if (i->kind == RUN && i->run == run_move) {
+                const move *m = i->arg;
+                const unsigned char *to = m->to;
+                const unsigned char *from = m->from;
+                if ((to >= block && to < block + bytes) || (from >= block && from < block + bytes)) {
+                    return true;
+                }
+            }
+        }
+    }
+    return false;
+}
+
 static void late_host_free(void *device, void *block)
 {
     late_device *d = lock(device);
     for (pinned **p = &d->pinned; block != NULL && *p != NULL; p = &(*p)->next) {
         if ((*p)->block == block) {
             pinned *found = *p;
+            SKY_ASSERT(d->failed ||
+                       !is_wanted(d, found->block, found->bytes)); /* pinned memory goes, a copy of it comes */
             *p = found->next;
             free(found);
             break;

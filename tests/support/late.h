@@ -49,6 +49,9 @@ sky_status late_enqueue(void *device, sky_queue queue, late_function run, const 
 /* Where what runs finds device memory: another address, of a device apart. Those in arg are replaced already, if in whole words. */
 void *late_reach(const void *device, const void *address);
 
+/* How much is enqueued and has not run. */
+int64_t late_device_pending(const void *device);
+
 /* Runs what is enqueued, as a device does while the host is busy with other things; no wait of the host's. */
 void late_progress(void *device);
 
