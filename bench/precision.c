@@ -392,13 +392,15 @@ static void attend(study *s, int64_t tokens, int64_t heads, sky_tensor *y)
     const int64_t shape[] = {tokens, heads, HEAD_DIM};
     const int64_t groups[2][2] = {{(tokens + SKY_Q_GROUP_TOKENS - 1) / SKY_Q_GROUP_TOKENS, heads},
                                   {(tokens + SKY_K_GROUP_TOKENS - 1) / SKY_K_GROUP_TOKENS, heads}};
-    sky_tensor x, mean, amax, scale[2], codes[2], v, v_scale;
+    sky_tensor x, mean, sums, range, scale[2], codes[2], v, v_scale, v_mean;
     check(sky_ctx_tensor(&ctx, y, SKY_F32, 3, shape));
     check(sky_ctx_tensor(&ctx, &x, SKY_F32, 3, shape));
     check(sky_ctx_tensor(&ctx, &v, SKY_F8_E4M3, 4,
                          (int64_t[]){sky_num_v_tiles(tokens), heads, HEAD_DIM, SKY_V_TILE_TOKENS}));
     check(sky_ctx_tensor(&ctx, &mean, SKY_F32, 2, shape + 1));
-    check(sky_ctx_tensor(&ctx, &amax, SKY_F32, 2, shape + 1));
+    check(sky_ctx_tensor(&ctx, &sums, SKY_I64, 1, (int64_t[]){heads * HEAD_DIM}));
+    check(sky_ctx_tensor(&ctx, &range, SKY_F32, 1, (int64_t[]){2 * heads * HEAD_DIM}));
+    check(sky_ctx_tensor(&ctx, &v_mean, SKY_F32, 2, shape + 1));
     check(sky_ctx_tensor(&ctx, &v_scale, SKY_F32, 2, shape + 1));
     fill(mean.data, sky_tensor_len(&mean), 9);
     for (int i = 0; i < 2; i++) {
@@ -416,11 +418,14 @@ static void attend(study *s, int64_t tokens, int64_t heads, sky_tensor *y)
                                              .tokens_per_group = i == 0 ? SKY_Q_GROUP_TOKENS : SKY_K_GROUP_TOKENS}));
     }
     const sky_tensor x_rows = sky_tensor_reshape(&x, 2, (int64_t[]){tokens, heads * HEAD_DIM});
-    const sky_tensor amax_row = sky_tensor_reshape(&amax, 1, (int64_t[]){heads * HEAD_DIM});
+    const sky_tensor mean_row = sky_tensor_reshape(&v_mean, 1, (int64_t[]){heads * HEAD_DIM});
     const sky_tensor scale_row = sky_tensor_reshape(&v_scale, 1, (int64_t[]){heads * HEAD_DIM});
-    check(sky_channel_amax(&ctx, &(sky_channel_amax_args){.amax = amax_row, .x = x_rows}));
+    check(sky_channel_sums(&ctx,
+                           &(sky_channel_sums_args){.sums = sums, .x = x_rows, .range = range, .num_tokens = tokens}));
+    check(sky_sums_to_mean(&ctx, &(sky_sums_to_mean_args){.mean = mean_row, .sums = sums, .num_tokens = tokens}));
     check(sky_quantize_channels(
-        &ctx, &(sky_quantize_channels_args){.codes = v, .scale = scale_row, .x = x_rows, .amax = amax_row}));
+        &ctx,
+        &(sky_quantize_channels_args){.codes = v, .scale = scale_row, .x = x_rows, .mean = mean_row, .range = range}));
     check(sky_attention_8bit(&ctx, &(sky_attention_8bit_args){.y = *y,
                                                               .q = codes[0],
                                                               .q_scale = scale[0],
@@ -428,6 +433,7 @@ static void attend(study *s, int64_t tokens, int64_t heads, sky_tensor *y)
                                                               .k_scale = scale[1],
                                                               .v = v,
                                                               .v_scale = v_scale,
+                                                              .v_mean = v_mean,
                                                               .softmax_scale = 1.0F / sqrtf((float)HEAD_DIM)}));
 }
 

@@ -125,10 +125,12 @@ static void softmax_step(attention_work *w, int64_t i, const float *scale, int64
 static void write_piece(const attention_job *job, int64_t head, int64_t first, int64_t rows, const attention_work *w)
 {
     const float *v_scale = (const float *)job->args->v_scale.data + head * TILE;
+    const float *v_mean = job->args->v_mean.data;
     for (int64_t i = 0; i < rows; i++) {
         const int64_t at = ((first + i) * job->num_heads + head) * TILE;
         for (int64_t d = 0; d < TILE; d++) {
-            const float y = w->sums[i * TILE + d] / w->totals[i] * v_scale[d];
+            float y = w->sums[i * TILE + d] / w->totals[i] * v_scale[d];
+            y += v_mean != NULL ? v_mean[head * TILE + d] : 0.0F;
             if (job->args->y.dtype == SKY_F32) {
                 ((float *)job->args->y.data)[at + d] = y;
             } else {

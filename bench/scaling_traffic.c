@@ -111,7 +111,7 @@ static sky_traffic traffic_of_block(const step_shape *s, int64_t member)
     const int64_t blocks = passes ? 1 : s->layout.ring_degree; /* that keys go to at once */
 
     if (s->attention_8bit) {
-        const int64_t row_bytes = (SUM_BYTES + F32_BYTES) * s->num_heads * s->head_dim;
+        const int64_t row_bytes = 2 * (SUM_BYTES + F32_BYTES) * s->num_heads * s->head_dim; /* K, V; largest, least */
         add(&sum, 2 * (int64_t)(num_members(s) - 1), row_bytes * (num_members(s) - 1));
     }
     add(&sum, key_tensors(s) * (blocks * with_heads - (heads > 0)),

@@ -10,7 +10,7 @@
 /* What attention reads: values, or codes with scales (then *_scale is present). */
 typedef struct attention_operands {
     sky_operand_parts q, q_scale, k, k_scale, v;
-    sky_tensor v_scale; /* [heads of this rank, head_dim] f32; of codes */
+    sky_tensor v_scale, v_mean; /* [heads of this rank, head_dim] f32; of codes */
 } attention_operands;
 
 typedef struct attention_exchanges {
@@ -104,29 +104,49 @@ static sky_status make_operands(sky_ctx *ctx, const transformer_pass *p, int64_t
 
 /* ---- operands in 8 bits: docs/numerics.md, the 8-bit contract ---- */
 
-/* Sums and maxima over tokens, this rank's and those of all members, and what follows from them. */
+enum { K, V };
+
+/* Sums and extremes over tokens, this rank's and those of all members, and what follows from them. */
 typedef struct token_statistics {
-    sky_tensor sums, amax;         /* [dim] i64, f32: this rank's tokens */
-    sky_tensor all_sums, all_amax; /* [members, dim] */
-    sky_tensor k_mean, v_scale;    /* [num_heads, head_dim] f32 */
+    sky_tensor sums;                /* [2 dim] i64: K's, V's of this rank's tokens */
+    sky_tensor range;               /* [2 dim] f32: V's largest, V's least */
+    sky_tensor all_sums, all_range; /* [members, 2 dim] */
+    sky_tensor mean;                /* [2 dim] f32: K's, V's */
+    sky_tensor v_scale;             /* [dim] f32 */
 } token_statistics;
 
 static sky_status alloc_statistics(sky_ctx *ctx, const transformer_pass *p, token_statistics *t)
 {
     const int64_t dim = p->model->dims.dim;
-    const int64_t heads[] = {p->model->dims.num_heads, p->model->dims.head_dim};
+    const int64_t both = 2 * dim;
     const int64_t members = sky_sequence_members(&p->sequence);
-    SKY_TRY(sky_ctx_tensor(ctx, &t->k_mean, SKY_F32, 2, heads));
-    SKY_TRY(sky_ctx_tensor(ctx, &t->v_scale, SKY_F32, 2, heads));
-    SKY_TRY(sky_ctx_tensor(ctx, &t->sums, SKY_I64, 1, &dim));
-    SKY_TRY(sky_ctx_tensor(ctx, &t->amax, SKY_F32, 1, &dim));
+    SKY_TRY(sky_ctx_tensor(ctx, &t->mean, SKY_F32, 1, &both));
+    SKY_TRY(sky_ctx_tensor(ctx, &t->v_scale, SKY_F32, 1, &dim));
+    SKY_TRY(sky_ctx_tensor(ctx, &t->sums, SKY_I64, 1, &both));
+    SKY_TRY(sky_ctx_tensor(ctx, &t->range, SKY_F32, 1, &both));
     t->all_sums = t->sums;
-    t->all_amax = t->amax;
+    t->all_range = t->range;
     if (members > 1) {
-        SKY_TRY(sky_ctx_tensor(ctx, &t->all_sums, SKY_I64, 2, (int64_t[]){members, dim}));
-        SKY_TRY(sky_ctx_tensor(ctx, &t->all_amax, SKY_F32, 2, (int64_t[]){members, dim}));
+        SKY_TRY(sky_ctx_tensor(ctx, &t->all_sums, SKY_I64, 2, (int64_t[]){members, both}));
+        SKY_TRY(sky_ctx_tensor(ctx, &t->all_range, SKY_F32, 2, (int64_t[]){members, both}));
     }
     return SKY_OK;
+}
+
+/* K's or V's half of something of both. */
+static sky_tensor half(const sky_tensor *both, int which)
+{
+    const int64_t dim = both->shape[0] / 2;
+    return sky_tensor_rows(both, which * dim, dim);
+}
+
+/* Of [dim], the channels of this rank's heads: [heads, head_dim] */
+static sky_tensor own_heads(const transformer_pass *p, const sky_tensor *channels)
+{
+    const sky_span own = sky_sequence_own_heads(&p->sequence);
+    const sky_tensor heads =
+        sky_tensor_reshape(channels, 2, (int64_t[]){p->model->dims.num_heads, p->model->dims.head_dim});
+    return sky_tensor_rows(&heads, own.first, own.count);
 }
 
 /* V's codes: 128 tokens to a row of tiles. */
@@ -186,18 +206,21 @@ static sky_status quantize_heads(sky_ctx *ctx, const transformer_pass *p, const 
 static sky_status quantize_keys(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *weight, const sky_tensor *k,
                                 const sky_tensor *v, const token_statistics *t, attention_operands *o)
 {
-    const int64_t dim = p->model->dims.dim;
-    const sky_span own = sky_sequence_own_heads(&p->sequence);
-    SKY_TRY(sky_sums_to_mean(ctx, &(sky_sums_to_mean_args){.mean = sky_tensor_reshape(&t->k_mean, 1, &dim),
-                                                           .sums = t->all_sums,
-                                                           .num_tokens = p->sequence.num_tokens}));
-    SKY_TRY(quantize_heads(ctx, p, k, weight, &t->k_mean, &o->k, &o->k_scale));
+    const int64_t heads[] = {p->model->dims.num_heads, p->model->dims.head_dim};
+    const sky_tensor v_mean = half(&t->mean, V);
+    sky_tensor k_mean = half(&t->mean, K);
+    SKY_TRY(sky_sums_to_mean(
+        ctx, &(sky_sums_to_mean_args){.mean = t->mean, .sums = t->all_sums, .num_tokens = p->sequence.num_tokens}));
+    k_mean = sky_tensor_reshape(&k_mean, 2, heads);
+    SKY_TRY(quantize_heads(ctx, p, k, weight, &k_mean, &o->k, &o->k_scale));
     SKY_TRY(sky_quantize_channels(ctx, &(sky_quantize_channels_args){.codes = o->v.mine,
-                                                                     .scale = sky_tensor_reshape(&t->v_scale, 1, &dim),
+                                                                     .scale = t->v_scale,
                                                                      .x = *v,
-                                                                     .amax = t->all_amax,
+                                                                     .mean = v_mean,
+                                                                     .range = t->all_range,
                                                                      .num_parts = p->sequence.ulysses_degree}));
-    o->v_scale = sky_tensor_rows(&t->v_scale, own.first, own.count);
+    o->v_scale = own_heads(p, &t->v_scale);
+    o->v_mean = own_heads(p, &v_mean);
     return SKY_OK;
 }
 
@@ -219,7 +242,7 @@ static sky_status make_operands_8bit(sky_ctx *ctx, const transformer_pass *p, in
     SKY_TRY(alloc_rows(ctx, p, &k));
 
     SKY_TRY(sky_transformer_apply(ctx, &b->k, input, &k));
-    SKY_TRY(sky_qk_norm_rope_sums(ctx, &(sky_qk_norm_rope_sums_args){.sums = t.sums,
+    SKY_TRY(sky_qk_norm_rope_sums(ctx, &(sky_qk_norm_rope_sums_args){.sums = half(&t.sums, K),
                                                                      .x = k,
                                                                      .weight = b->norm_k,
                                                                      .freqs = p->args->freqs,
@@ -227,8 +250,10 @@ static sky_status make_operands_8bit(sky_ctx *ctx, const transformer_pass *p, in
                                                                      .num_tokens = p->sequence.num_tokens}));
     SKY_TRY(sky_transformer_apply(ctx, &b->v, input, v));
     SKY_TRY(sky_transformer_see(ctx, p, layer, "v", v));
-    SKY_TRY(sky_channel_amax(ctx, &(sky_channel_amax_args){.amax = t.amax, .x = *v}));
-    const sky_shared_row rows[] = {{t.sums, t.all_sums}, {t.amax, t.all_amax}};
+    SKY_TRY(sky_channel_sums(
+        ctx, &(sky_channel_sums_args){
+                 .sums = half(&t.sums, V), .range = t.range, .x = *v, .num_tokens = p->sequence.num_tokens}));
+    const sky_shared_row rows[] = {{t.sums, t.all_sums}, {t.range, t.all_range}};
     SKY_TRY(sky_sequence_share_begin(ctx, &p->sequence, rows, 2, &x->keys));
 
     SKY_TRY(sky_transformer_apply(ctx, &b->q, input, &p->q));
@@ -247,11 +272,15 @@ static sky_status make_operands_8bit(sky_ctx *ctx, const transformer_pass *p, in
 
 /* ---- attention on gathered operands ---- */
 
-/* y [queries, columns]; lse [queries, heads] or absent. Without queries, keys or heads nothing is written. */
+/*
+ * y [queries, columns]; lse [queries, heads], or absent: then this is all of attention, V's mean added. Without queries, keys
+ * or heads nothing is written.
+ */
 static sky_status attend(sky_ctx *ctx, const transformer_pass *p, const attention_operands *o,
                          const attention_keys *keys, const sky_tensor *y, const sky_tensor *lse)
 {
     const float softmax_scale = 1.0F / sqrtf((float)p->model->dims.head_dim);
+    const bool merged = sky_tensor_present(lse);
     if (sky_tensor_len(y) == 0 || keys->k.shape[0] == 0) {
         return SKY_OK;
     }
@@ -270,6 +299,7 @@ static sky_status attend(sky_ctx *ctx, const transformer_pass *p, const attentio
                                                               .k_scale = keys->k_scale,
                                                               .v = by_tiles(p, &keys->v),
                                                               .v_scale = o->v_scale,
+                                                              .v_mean = merged ? (sky_tensor){0} : o->v_mean,
                                                               .lse = *lse,
                                                               .softmax_scale = softmax_scale});
 }
@@ -349,7 +379,9 @@ static sky_status attend_around_ring(sky_ctx *ctx, const transformer_pass *p, co
         SKY_TRY(sky_sequence_gather_end(ctx, s, exchange));
         from = *to;
     }
-    return sky_convert(ctx, &(sky_convert_args){.y = *y, .x = sum});
+    const sky_tensor v_mean =
+        sky_tensor_present(&o->v_mean) ? sky_tensor_reshape(&o->v_mean, 1, &y->shape[1]) : o->v_mean;
+    return sky_convert(ctx, &(sky_convert_args){.y = *y, .x = sum, .shift = v_mean});
 }
 
 static sky_status attend_to_all(sky_ctx *ctx, const transformer_pass *p, const attention_operands *o,

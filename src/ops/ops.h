@@ -53,7 +53,6 @@
     X(attention)             \
     X(attention_8bit)        \
     X(cfg_combine)           \
-    X(channel_amax)          \
     X(channel_norm)          \
     X(channel_sums)          \
     X(conv3d)                \

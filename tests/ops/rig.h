@@ -15,7 +15,7 @@
 
 #include "ops/backends.h"
 
-enum { RIG_MAX_BUFFERS = 20, RIG_ARENA_BYTES = 1 << 20 };
+enum { RIG_MAX_BUFFERS = 32, RIG_ARENA_BYTES = 1 << 20 };
 
 typedef struct rig_buffer {
     unsigned char *block; /* on the device: guard, body, guard */

@@ -80,24 +80,35 @@ static void check_codes(const test_backend *which, sky_dtype dtype, const cut *c
     rig r;
     CHECK(rig_open(&r, which, 0, RIG_ARENA_BYTES));
     const sky_tensor x = RIG_INPUT(&r, dtype, 1, ROWS, COLS);
-    const sky_tensor amax = RIG_OUTPUT(&r, SKY_F32, COLS);
-    const sky_tensor parts = RIG_OUTPUT(&r, SKY_F32, c->parts, COLS);
+    const sky_tensor mean = RIG_INPUT(&r, SKY_F32, 2, COLS);
+    const sky_tensor sums = RIG_OUTPUT(&r, SKY_I64, COLS);
+    const sky_tensor range = RIG_OUTPUT(&r, SKY_F32, 2 * COLS);
+    const sky_tensor parts = RIG_OUTPUT(&r, SKY_F32, c->parts, 2 * COLS);
     const sky_tensor whole = RIG_OUTPUT(&r, SKY_F8_E4M3, TILES, 1, COLS, 128);
     const sky_tensor codes = RIG_OUTPUT(&r, SKY_F8_E4M3, TILES, 1, COLS, 128);
     const sky_tensor whole_scale = RIG_OUTPUT(&r, SKY_F32, COLS);
     const sky_tensor scales = RIG_OUTPUT(&r, SKY_F32, c->parts, COLS);
-    EXPECT(sky_channel_amax(&r.ctx, &(sky_channel_amax_args){amax, x}) == SKY_OK);
-    EXPECT(sky_quantize_channels(&r.ctx, &(sky_quantize_channels_args){whole, whole_scale, x, amax}) == SKY_OK);
+    EXPECT(sky_channel_sums(
+               &r.ctx, &(sky_channel_sums_args){.sums = sums, .x = x, .range = range, .num_tokens = ROWS}) == SKY_OK);
+    EXPECT(sky_quantize_channels(
+               &r.ctx, &(sky_quantize_channels_args){
+                           .codes = whole, .scale = whole_scale, .x = x, .mean = mean, .range = range}) == SKY_OK);
     for (int p = 0; p < c->parts; p++) {
         const sky_tensor rows = sky_tensor_rows(&x, c->first[p], c->first[p + 1] - c->first[p]);
-        EXPECT(sky_channel_amax(&r.ctx, &(sky_channel_amax_args){part_of(&parts, p), rows}) == SKY_OK);
+        EXPECT(sky_channel_sums(
+                   &r.ctx, &(sky_channel_sums_args){
+                               .sums = sums, .x = rows, .range = part_of(&parts, p), .num_tokens = ROWS}) == SKY_OK);
     }
     for (int p = 0; p < c->parts; p++) {
         const int64_t count = c->first[p + 1] - c->first[p];
         const sky_tensor scale = part_of(&scales, p);
-        EXPECT(sky_quantize_channels(&r.ctx, &(sky_quantize_channels_args){
-                                                 sky_tensor_rows(&codes, c->first[p] / 128, (count + 127) / 128), scale,
-                                                 sky_tensor_rows(&x, c->first[p], count), parts}) == SKY_OK);
+        EXPECT(
+            sky_quantize_channels(&r.ctx, &(sky_quantize_channels_args){
+                                              .codes = sky_tensor_rows(&codes, c->first[p] / 128, (count + 127) / 128),
+                                              .scale = scale,
+                                              .x = sky_tensor_rows(&x, c->first[p], count),
+                                              .mean = mean,
+                                              .range = parts}) == SKY_OK);
         EXPECT(same_bytes(&r, &scale, &whole_scale)); /* a part without rows has it too */
     }
     EXPECT(rig_check(&r) && same_bytes(&r, &whole, &codes));
@@ -118,7 +129,7 @@ TEST(parts_give_what_the_whole_gives)
     }
 }
 
-TEST(no_rows_have_sums_and_maxima_of_zero)
+TEST(no_rows_have_sums_of_zero_and_the_least_scale)
 {
     for (int b = 0; b < test_num_backends(); b++) {
         rig r;
@@ -126,21 +137,23 @@ TEST(no_rows_have_sums_and_maxima_of_zero)
         test_parameters("%s", r.which->name);
         const sky_tensor none = SKY_TENSOR(NULL, SKY_F32, 0, COLS);
         const sky_tensor sums = RIG_OUTPUT(&r, SKY_I64, COLS);
-        const sky_tensor amax = RIG_OUTPUT(&r, SKY_F32, COLS);
+        const sky_tensor range = RIG_OUTPUT(&r, SKY_F32, 2 * COLS);
         const sky_tensor scale = RIG_OUTPUT(&r, SKY_F32, COLS);
-        EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){.sums = sums, .x = none, .num_tokens = 1}) == SKY_OK);
-        EXPECT(sky_channel_amax(&r.ctx, &(sky_channel_amax_args){amax, none}) == SKY_OK);
+        EXPECT(sky_channel_sums(&r.ctx, &(sky_channel_sums_args){
+                                            .sums = sums, .x = none, .range = range, .num_tokens = 1}) == SKY_OK);
         const sky_tensor no_codes = SKY_TENSOR(NULL, SKY_F8_E4M3, 0, 1, COLS, 128);
-        EXPECT(sky_quantize_channels(&r.ctx, &(sky_quantize_channels_args){no_codes, scale, none, amax}) == SKY_OK);
+        EXPECT(sky_quantize_channels(&r.ctx, &(sky_quantize_channels_args){.codes = no_codes,
+                                                                           .scale = scale,
+                                                                           .x = none,
+                                                                           .mean = RIG_INPUT(&r, SKY_F32, 1, COLS),
+                                                                           .range = range}) == SKY_OK);
         float *s = rig_read(&r, &sums);
-        float *a = rig_read(&r, &amax);
         float *got = rig_read(&r, &scale);
         for (int c = 0; c < COLS; c++) {
-            EXPECT(s[c] == 0.0F && a[c] == 0.0F && got[c] == 1e-12F / 448.0F);
+            EXPECT(s[c] == 0.0F && got[c] == 1e-12F / 448.0F);
         }
         rig_check(&r);
         free(s);
-        free(a);
         free(got);
         rig_close(&r);
     }
@@ -176,7 +189,8 @@ TEST(parts_are_summed_exactly)
 /* In any part: it must not get lost among the others. */
 TEST(a_nan_in_one_part_shows)
 {
-    const float amax[3][3] = {{NAN, 1.0F, 1.0F}, {2.0F, NAN, 2.0F}, {3.0F, 3.0F, NAN}};
+    const float range[3][6] = {
+        {NAN, 1.0F, 1.0F, NAN, 0.0F, 0.0F}, {2.0F, NAN, 2.0F, 1.0F, NAN, 0.0F}, {3.0F, 3.0F, NAN, 1.0F, 0.0F, NAN}};
     const float x[3] = {1.0F, 2.0F, 0.0F};
     for (int b = 0; b < test_num_backends(); b++) {
         rig r;
@@ -185,7 +199,8 @@ TEST(a_nan_in_one_part_shows)
         const sky_quantize_channels_args args = {.codes = RIG_OUTPUT(&r, SKY_F8_E4M3, 1, 3, 1, 128),
                                                  .scale = RIG_OUTPUT(&r, SKY_F32, 3),
                                                  .x = RIG_VALUES(&r, SKY_F32, x, 1, 3),
-                                                 .amax = RIG_VALUES(&r, SKY_F32, &amax[0][0], 3, 3)};
+                                                 .mean = RIG_INPUT(&r, SKY_F32, 1, 3),
+                                                 .range = RIG_VALUES(&r, SKY_F32, &range[0][0], 3, 6)};
         EXPECT(sky_quantize_channels(&r.ctx, &args) == SKY_OK);
         float *scale = rig_read(&r, &args.scale);
         unsigned char *codes = rig_read_bytes(&r, &args.codes);
@@ -213,11 +228,12 @@ TEST(parts_of_another_shape_are_refused)
         const sky_quantize_channels_args channels = {.codes = SKY_TENSOR(memory[0], SKY_F8_E4M3, 1, 2, 2, 128),
                                                      .scale = SKY_TENSOR(memory[1], SKY_F32, 4),
                                                      .x = SKY_TENSOR(memory[2], SKY_F32, 3, 4),
-                                                     .amax =
+                                                     .mean = SKY_TENSOR(memory[3] + 64, SKY_F32, 4),
+                                                     .range =
                                                          SKY_TENSOR(memory[3], SKY_F32, shapes[i][0], shapes[i][1])};
         CHECK_STATUS(sky_quantize_channels(&r.ctx, &channels), SKY_ERR_SHAPE);
     }
-    EXPECT(strstr(sky_message(), "want [4] or [parts, 4]") != NULL);
+    EXPECT(strstr(sky_message(), "want [8] or [parts, 8]") != NULL);
     rig_close(&r);
 }
 

@@ -292,12 +292,16 @@ static sky_status run_channel_sums(rig *r, sky_dtype dtype, sky_tensor *out)
 static sky_status run_quantize_channels(rig *r, sky_dtype dtype, sky_tensor *out)
 {
     const sky_tensor x = RIG_INPUT(r, dtype, 1, 601, 333);
-    const sky_tensor amax = RIG_OUTPUT(r, SKY_F32, 333);
+    const sky_tensor range = RIG_OUTPUT(r, SKY_F32, 666);
     *out = RIG_OUTPUT(r, SKY_F8_E4M3, 5, 9, 37, 128);
-    SKY_TRY(sky_channel_amax(&r->ctx, &(sky_channel_amax_args){.amax = amax, .x = x}));
-    return sky_quantize_channels(
+    SKY_TRY(sky_channel_sums(
         &r->ctx,
-        &(sky_quantize_channels_args){.codes = *out, .scale = RIG_OUTPUT(r, SKY_F32, 333), .x = x, .amax = amax});
+        &(sky_channel_sums_args){.sums = RIG_OUTPUT(r, SKY_I64, 333), .x = x, .range = range, .num_tokens = 601}));
+    return sky_quantize_channels(&r->ctx, &(sky_quantize_channels_args){.codes = *out,
+                                                                        .scale = RIG_OUTPUT(r, SKY_F32, 333),
+                                                                        .x = x,
+                                                                        .mean = RIG_INPUT(r, SKY_F32, 2, 333),
+                                                                        .range = range});
 }
 
 TEST(cpu_gives_the_same_bytes_on_any_threads_and_vectors)

@@ -191,26 +191,7 @@ TEST(quantize_heads_takes_a_scale_per_head_and_group)
     }
 }
 
-static sky_status run_amax(rig *r, const void *params, sky_tensor *out)
-{
-    const quant_params *p = params;
-    *out = RIG_OUTPUT(r, SKY_F32, p->cols);
-    return sky_channel_amax(&r->ctx,
-                            &(sky_channel_amax_args){.amax = *out, .x = RIG_INPUT(r, p->x, 1, p->rows, p->cols)});
-}
-
-static void expect_amax(const void *params, double *want)
-{
-    const quant_params *p = params;
-    for (int64_t c = 0; c < p->cols; c++) {
-        want[c] = 0.0;
-        for (int64_t s = 0; s < p->rows; s++) {
-            want[c] = fmax(want[c], fabs(op_value(p->x, 1, s * p->cols + c)));
-        }
-    }
-}
-
-/* The largest values are given, and here they are not x's own: what is beyond saturates. */
+/* Largest and least values are given, and here they are not x's own: what is beyond saturates. */
 static sky_status run_channels(rig *r, const void *params, sky_tensor *out)
 {
     const quant_params *p = params;
@@ -218,8 +199,8 @@ static sky_status run_channels(rig *r, const void *params, sky_tensor *out)
         .codes = RIG_OUTPUT(r, SKY_F8_E4M3, sky_num_v_tiles(p->rows), p->heads, p->cols / p->heads, 128),
         .scale = RIG_OUTPUT(r, SKY_F32, p->cols),
         .x = RIG_INPUT(r, p->x, 1, p->rows, p->cols),
-        .amax = RIG_INPUT(r, SKY_F32, 2, p->cols), /* negative ones count as 1e-12 */
-        .num_parts = p->num_parts,
+        .mean = RIG_INPUT(r, SKY_F32, 3, p->cols),
+        .range = RIG_INPUT(r, SKY_F32, 2, 2 * p->cols), /* some with the largest below the least: no rows */
     };
     *out = p->want_scale ? args.scale : args.codes;
     return sky_quantize_channels(&r->ctx, &args);
@@ -228,21 +209,92 @@ static sky_status run_channels(rig *r, const void *params, sky_tensor *out)
 static void expect_channels(const void *params, double *want)
 {
     const quant_params *p = params;
-    const int64_t dim = p->cols / p->heads;
     for (int64_t i = 0; !p->want_scale && i < sky_num_v_tiles(p->rows) * p->cols * 128; i++) {
         want[i] = 0.0;
     }
     for (int64_t c = 0; c < p->cols; c++) {
-        const float amax = fmaxf((float)op_value(SKY_F32, 2, c), 1e-12F);
+        const float mean = (float)op_value(SKY_F32, 3, c);
+        const float most = (float)op_value(SKY_F32, 2, c);
+        const float least = (float)op_value(SKY_F32, 2, p->cols + c);
+        const float amax = most < least ? 1e-12F : fmaxf(fmaxf(fabsf(most - mean), fabsf(least - mean)), 1e-12F);
         const float factor = (1.0F / amax) * 448.0F;
         if (p->want_scale) {
             want[c] = (double)(amax / 448.0F);
             continue;
         }
         for (int64_t s = 0; s < p->rows; s++) {
-            const float scaled = (float)op_value(p->x, 1, s * p->cols + c) * factor;
-            const int64_t tile = place_in_parts(p, sky_num_v_tiles(p->rows), s / 128, c / dim);
-            want[(tile * dim + c % dim) * 128 + rig_v_at(s, c, p->cols) % 128] = nearest_e4m3((double)scaled);
+            const float centred = (float)op_value(p->x, 1, s * p->cols + c) - mean;
+            const float scaled = centred * factor;
+            want[rig_v_at(s, c, p->cols)] = nearest_e4m3((double)scaled);
+        }
+    }
+}
+
+/* Channel c's offset: none, or many times the values' size. */
+static float offset_of(int64_t c)
+{
+    return c % 3 == 0 ? 0.0F : (float)(c % 7 - 3) * 5.3F;
+}
+
+static float offset_value(const quant_params *p, int64_t i)
+{
+    const float x = (float)op_value(SKY_F32, 1, i) + offset_of(i % p->cols);
+    return p->x == SKY_BF16 ? sky_round_bf16(x) : x;
+}
+
+/* V's way: one pass for sums and range, the mean, the codes. */
+static sky_status run_centred(rig *r, const void *params, sky_tensor *out)
+{
+    const quant_params *p = params;
+    float *x = malloc((size_t)(p->rows * p->cols) * sizeof *x + 1);
+    SKY_ASSERT(x != NULL);
+    for (int64_t i = 0; i < p->rows * p->cols; i++) {
+        x[i] = offset_value(p, i);
+    }
+    const sky_channel_sums_args sums = {.sums = RIG_OUTPUT(r, SKY_I64, p->cols),
+                                        .x = RIG_VALUES(r, p->x, x, p->rows, p->cols),
+                                        .range = RIG_OUTPUT(r, SKY_F32, 2 * p->cols),
+                                        .num_tokens = p->rows > 0 ? p->rows : 1};
+    free(x);
+    const sky_quantize_channels_args args = {
+        .codes = RIG_OUTPUT(r, SKY_F8_E4M3, sky_num_v_tiles(p->rows), p->heads, p->cols / p->heads, 128),
+        .scale = RIG_OUTPUT(r, SKY_F32, p->cols),
+        .x = sums.x,
+        .mean = RIG_OUTPUT(r, SKY_F32, p->cols),
+        .range = sums.range,
+    };
+    *out = p->want_scale ? args.scale : args.codes;
+    SKY_TRY(sky_channel_sums(&r->ctx, &sums));
+    SKY_TRY(sky_sums_to_mean(
+        &r->ctx, &(sky_sums_to_mean_args){.mean = args.mean, .sums = sums.sums, .num_tokens = sums.num_tokens}));
+    return sky_quantize_channels(&r->ctx, &args);
+}
+
+/* The scale is that of the largest |x - mean|, found here one by one. */
+static void expect_centred(const void *params, double *want)
+{
+    const quant_params *p = params;
+    for (int64_t i = 0; !p->want_scale && i < sky_num_v_tiles(p->rows) * p->cols * 128; i++) {
+        want[i] = 0.0;
+    }
+    for (int64_t c = 0; c < p->cols; c++) {
+        double sum = 0.0;
+        float amax = 1e-12F;
+        for (int64_t s = 0; s < p->rows; s++) {
+            sum += rint(ldexp((double)offset_value(p, s * p->cols + c), 32));
+        }
+        const float mean = (float)(sum / (0x1p32 * (double)(p->rows > 0 ? p->rows : 1)));
+        for (int64_t s = 0; s < p->rows; s++) {
+            amax = fmaxf(amax, fabsf(offset_value(p, s * p->cols + c) - mean));
+        }
+        if (p->want_scale) {
+            want[c] = (double)(amax / 448.0F);
+            continue;
+        }
+        for (int64_t s = 0; s < p->rows; s++) {
+            const float centred = offset_value(p, s * p->cols + c) - mean;
+            const float scaled = centred * ((1.0F / amax) * 448.0F);
+            want[rig_v_at(s, c, p->cols)] = nearest_e4m3((double)scaled);
         }
     }
 }
@@ -295,12 +347,13 @@ TEST(channel_ops_take_a_value_per_channel)
                               .num_parts = (int)sizes[i][3]};
             test_parameters("rows=%d C=%d N=%d parts=%d %s", (int)p.rows, (int)p.cols, (int)p.heads, p.num_parts,
                             sky_dtype_name(p.x));
-            op_check(&(op_case){run_amax, expect_amax, &p, .exact = true});
             op_check(&(op_case){run_sums, expect_sums, &p, .exact = true});
             op_check(&(op_case){run_channels, expect_channels, &p, .exact = true});
+            op_check(&(op_case){run_centred, expect_centred, &p, .exact = true});
             p.want_scale = true;
             op_check(&(op_case){run_sums, expect_sums, &p, .exact = true});
             op_check(&(op_case){run_channels, expect_channels, &p, .exact = true});
+            op_check(&(op_case){run_centred, expect_centred, &p, .exact = true});
         }
     }
 }
@@ -502,7 +555,7 @@ TEST(dequantize_rows_knows_every_code)
     }
 }
 
-/* With amax 448 the factor is 1: every bf16 number, and the neighbours of every tie, become what sky_f32_to_e4m3 says. */
+/* With a range of +-448 and no mean the factor is 1: every bf16 number, and the neighbours of every tie, become what sky_f32_to_e4m3 says. */
 TEST(every_backend_rounds_to_e4m3_as_base_does)
 {
     enum { ALL = 0x10000, TIES = 126 * 6 };
@@ -521,14 +574,16 @@ TEST(every_backend_rounds_to_e4m3_as_base_does)
             ties[6 * i + 3 + j] = -near[j];
         }
     }
-    const float amax[2] = {448.0F, 448.0F};
+    const float range[4] = {448.0F, 448.0F, -448.0F, -448.0F};
+    const float no_mean[2] = {0.0F, 0.0F};
     for (int b = 0; b < test_num_backends(); b++) {
         rig r;
         CHECK(rig_open(&r, test_backend_at(b), 0, RIG_ARENA_BYTES));
         sky_quantize_channels_args args = {.codes = RIG_OUTPUT(&r, SKY_F8_E4M3, ALL / 256, 1, 2, 128),
                                            .scale = RIG_OUTPUT(&r, SKY_F32, 2),
                                            .x = RIG_BYTES(&r, SKY_BF16, bits, ALL / 2, 2),
-                                           .amax = RIG_VALUES(&r, SKY_F32, amax, 2)};
+                                           .mean = RIG_VALUES(&r, SKY_F32, no_mean, 2),
+                                           .range = RIG_VALUES(&r, SKY_F32, range, 4)};
         EXPECT(sky_quantize_channels(&r.ctx, &args) == SKY_OK);
         unsigned char *codes = rig_read_bytes(&r, &args.codes);
         for (int i = 0; i < ALL && !test_failed(); i++) {
@@ -623,8 +678,6 @@ TEST(quantising_ops_refuse)
     REFUSES(dequantize_rows, SKY_ERR_SHAPE, .y = x, .codes = e4m3, .scale = four);
     REFUSES(dequantize_rows, SKY_ERR_DTYPE, .y = e4m3, .codes = e4m3, .scale = three);
 
-    REFUSES(channel_amax, SKY_OK, .amax = four, .x = x);
-    REFUSES(channel_amax, SKY_ERR_SHAPE, .amax = three, .x = x);
     const sky_tensor sums = SKY_TENSOR(memory[3], SKY_I64, 4);
     REFUSES(channel_sums, SKY_OK, .sums = sums, .x = x, .num_tokens = 3);
     REFUSES(channel_sums, SKY_ERR_SHAPE, .sums = SKY_TENSOR(memory[3], SKY_I64, 3), .x = x, .num_tokens = 3);
@@ -635,23 +688,30 @@ TEST(quantising_ops_refuse)
     REFUSES(sums_to_mean, SKY_ERR_SHAPE, .mean = four, .sums = SKY_TENSOR(memory[0], SKY_I64, 4), .num_tokens = 0);
     REFUSES(sums_to_mean, SKY_ERR_SHAPE, .mean = four, .sums = SKY_TENSOR(memory[0], SKY_I64, 3), .num_tokens = 1);
 
-    const sky_tensor amax = SKY_TENSOR(memory[2], SKY_F32, 4);
+    const sky_tensor mean = SKY_TENSOR(memory[2] + 16, SKY_F32, 4);
+    const sky_tensor range = SKY_TENSOR(memory[2], SKY_F32, 8);
     const sky_tensor tiles = SKY_TENSOR(memory[1], SKY_F8_E4M3, 1, 2, 2, 128);
-    REFUSES(quantize_channels, SKY_OK, .codes = tiles, .scale = four, .x = x, .amax = amax);
+    REFUSES(quantize_channels, SKY_OK, .codes = tiles, .scale = four, .x = x, .mean = mean, .range = range);
     REFUSES(quantize_channels, SKY_ERR_DTYPE, .codes = SKY_TENSOR(memory[1], SKY_I8, 1, 2, 2, 128), .scale = four,
-            .x = x, .amax = amax);
-    REFUSES(quantize_channels, SKY_OK, .codes = tiles, .scale = four, .x = x, .amax = amax, .num_parts = 3);
-    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = tiles, .scale = four, .x = x, .amax = amax, .num_parts = -1);
-    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = e4m3, .scale = four, .x = x, .amax = amax);
+            .x = x, .mean = mean, .range = range);
+    REFUSES(quantize_channels, SKY_OK, .codes = tiles, .scale = four, .x = x, .mean = mean, .range = range,
+            .num_parts = 3);
+    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = tiles, .scale = four, .x = x, .mean = mean, .range = range,
+            .num_parts = -1);
+    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = e4m3, .scale = four, .x = x, .mean = mean, .range = range);
     REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = SKY_TENSOR(memory[1], SKY_F8_E4M3, 2, 2, 2, 128), .scale = four,
-            .x = x, .amax = amax);
+            .x = x, .mean = mean, .range = range);
     REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = SKY_TENSOR(memory[1], SKY_F8_E4M3, 1, 1, 3, 128), .scale = four,
-            .x = x, .amax = amax);
+            .x = x, .mean = mean, .range = range);
     REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = SKY_TENSOR(memory[1], SKY_F8_E4M3, 1, 4, 2, 64), .scale = four,
-            .x = x, .amax = amax);
-    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = tiles, .scale = four, .x = x, .amax = three);
-    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = tiles, .scale = three, .x = x, .amax = amax);
-    REFUSES(quantize_channels, SKY_ERR_INTERNAL, .codes = tiles, .scale = four, .x = x, .amax = four);
+            .x = x, .mean = mean, .range = range);
+    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = tiles, .scale = four, .x = x, .mean = mean,
+            .range = SKY_TENSOR(memory[2], SKY_F32, 4));
+    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = tiles, .scale = three, .x = x, .mean = mean, .range = range);
+    REFUSES(quantize_channels, SKY_ERR_SHAPE, .codes = tiles, .scale = four, .x = x, .mean = three, .range = range);
+    REFUSES(quantize_channels, SKY_ERR_INTERNAL, .codes = tiles, .scale = four, .x = x, .mean = mean,
+            .range = SKY_TENSOR(memory[3], SKY_F32, 8));
+    REFUSES(quantize_channels, SKY_ERR_INTERNAL, .codes = tiles, .scale = four, .x = x, .mean = four, .range = range);
     rig_close(&r);
 }
 

@@ -185,7 +185,6 @@ TEST(what_no_op_takes)
                                                     .v_mean = F(7, 2, 4),
                                                     .lse = F(8, 3, 2),
                                                     .softmax_scale = 1.0F};
-    const sky_channel_amax_args channel_amax = {.amax = F(0, 6), .x = F(1, 4, 6)};
     const sky_channel_sums_args channel_sums = {
         .sums = C(0, SKY_I64, 6), .x = F(1, 4, 6), .range = F(2, 12), .num_tokens = 4};
     const sky_dequantize_rows_args dequantize_rows = {
@@ -196,8 +195,11 @@ TEST(what_no_op_takes)
                                               .weight = C(3, SKY_I8, 7, 5),
                                               .weight_scale = F(4, 7),
                                               .bias = F(5, 7)};
-    const sky_quantize_channels_args quantize_channels = {
-        .codes = C(0, SKY_F8_E4M3, 1, 2, 3, 128), .scale = F(1, 6), .x = F(2, 4, 6), .amax = F(3, 6)};
+    const sky_quantize_channels_args quantize_channels = {.codes = C(0, SKY_F8_E4M3, 1, 2, 3, 128),
+                                                          .scale = F(1, 6),
+                                                          .x = F(2, 4, 6),
+                                                          .mean = F(3, 6),
+                                                          .range = F(4, 12)};
     const sky_quantize_heads_args quantize_heads = {.codes = C(0, SKY_I8, 5, 2, 4),
                                                     .scale = F(1, 3, 2),
                                                     .x = F(2, 5, 2, 4),
@@ -258,13 +260,12 @@ TEST(what_no_op_takes)
         ROW(attention_8bit, 9, 7, AT(attention_8bit, y), AT(attention_8bit, q), AT(attention_8bit, q_scale),
             AT(attention_8bit, k), AT(attention_8bit, k_scale), AT(attention_8bit, v), AT(attention_8bit, v_scale),
             AT(attention_8bit, v_mean), AT(attention_8bit, lse)),
-        ROW(channel_amax, 2, 2, AT(channel_amax, amax), AT(channel_amax, x)),
         ROW(channel_sums, 3, 2, AT(channel_sums, sums), AT(channel_sums, x), AT(channel_sums, range)),
         ROW(dequantize_rows, 3, 3, AT(dequantize_rows, y), AT(dequantize_rows, codes), AT(dequantize_rows, scale)),
         ROW(linear_8bit, 6, 5, AT(linear_8bit, y), AT(linear_8bit, x), AT(linear_8bit, x_scale),
             AT(linear_8bit, weight), AT(linear_8bit, weight_scale), AT(linear_8bit, bias)),
-        ROW(quantize_channels, 4, 4, AT(quantize_channels, codes), AT(quantize_channels, scale),
-            AT(quantize_channels, x), AT(quantize_channels, amax)),
+        ROW(quantize_channels, 5, 5, AT(quantize_channels, codes), AT(quantize_channels, scale),
+            AT(quantize_channels, x), AT(quantize_channels, mean), AT(quantize_channels, range)),
         ROW(quantize_heads, 4, 3, AT(quantize_heads, codes), AT(quantize_heads, scale), AT(quantize_heads, x),
             AT(quantize_heads, mean)),
         ROW(quantize_rows, 3, 3, AT(quantize_rows, codes), AT(quantize_rows, scale), AT(quantize_rows, x)),

@@ -176,32 +176,6 @@ static const float *read_strip(const sky_tensor *x, int64_t s, int64_t first, in
     return sky_read(x, s * x->shape[1] + first, cols, buf);
 }
 
-static void amax_strip(void *arg, int64_t index, int thread)
-{
-    (void)thread;
-    const sky_channel_amax_args *args = arg;
-    const int64_t first = index * STRIP_COLS;
-    const int64_t cols = sky_min_i64(STRIP_COLS, args->amax.shape[0] - first);
-    uint32_t amax[STRIP_COLS] = {0};
-    float buf[STRIP_COLS];
-    for (int64_t s = 0; s < args->x.shape[0]; s++) {
-        const float *x = read_strip(&args->x, s, first, cols, buf);
-        for (int64_t c = 0; c < cols; c++) {
-            const uint32_t size = sky_float_bits(x[c]) & 0x7fffffffU;
-            amax[c] = size > amax[c] ? size : amax[c];
-        }
-    }
-    memcpy((float *)args->amax.data + first, amax, (size_t)cols * sizeof *amax);
-}
-
-sky_status SKY_CPU(channel_amax)(sky_ctx *ctx, const sky_channel_amax_args *args, void *scratch)
-{
-    (void)scratch;
-    sky_channel_amax_args copy = *args;
-    sky_threads_for(sky_cpu_device_of(ctx)->threads, sky_div_up(args->amax.shape[0], STRIP_COLS), amax_strip, &copy);
-    return SKY_OK;
-}
-
 typedef uint8_t bytes_16 __attribute__((vector_size(SQUARE)));
 typedef uint8_t bytes_16_unaligned __attribute__((vector_size(SQUARE), aligned(1), may_alias));
 
@@ -245,30 +219,47 @@ static int64_t strips_of_part(const sky_quantize_channels_args *args)
     return sky_div_up(heads.count * args->codes.shape[2], STRIP_COLS);
 }
 
+/* The largest |x - mean| of channel c, of all parts' extremes. */
+static float centred_amax(const sky_quantize_channels_args *args, int64_t c, float mean)
+{
+    const int64_t all = args->scale.shape[0];
+    const int64_t parts = sky_tensor_len(&args->range) / (2 * all);
+    const float *range = (const float *)args->range.data + c;
+    uint32_t bits = 0; /* without the sign, NaN is above all */
+    float most = -__builtin_inff();
+    float least = __builtin_inff();
+    for (int64_t p = 0; p < parts; p++, range += 2 * all) {
+        const float ends[] = {range[0], range[all]};
+        bits = ends[0] != ends[0] ? 0x7fc00000U : bits;
+        bits = ends[1] != ends[1] ? 0x7fc00000U : bits;
+        most = ends[0] > most ? ends[0] : most;
+        least = ends[1] < least ? ends[1] : least;
+    }
+    const float sizes[] = {most - mean, least - mean};
+    if (most >= least) {
+        bits = sky_amax_bits(sizes, 2, bits);
+    }
+    return sky_amax_at_least(sky_bits_float(bits));
+}
+
 static void quantize_strip(void *arg, int64_t index, int thread)
 {
     (void)thread;
     const sky_quantize_channels_args *args = arg;
-    const int64_t all = args->scale.shape[0];
     const int64_t head_dim = args->codes.shape[2];
     const int part = (int)(index / strips_of_part(args));
     const sky_span heads = sky_partition(args->codes.shape[1], sky_num_parts(args->num_parts), part);
     const int64_t in_part = index % strips_of_part(args) * STRIP_COLS;
     const int64_t first = heads.first * head_dim + in_part;
     const int64_t cols = sky_min_i64(STRIP_COLS, heads.count * head_dim - in_part);
-    const int64_t parts = sky_tensor_len(&args->amax) / all;
-    const float *amax = (const float *)args->amax.data + first;
+    const float *mean = (const float *)args->mean.data + first;
     float *scale = (float *)args->scale.data + first;
     float factor[STRIP_COLS];
     float scaled[STRIP_COLS];
     float buf[STRIP_COLS];
     uint8_t codes[TILE * STRIP_COLS];
     for (int64_t c = 0; c < cols; c++) {
-        float a = sky_amax_at_least(amax[c]);
-        for (int64_t p = 1; p < parts; p++) {
-            const float other = amax[p * all + c];
-            a = other > a || other != other ? other : a;
-        }
+        const float a = centred_amax(args, first + c, mean[c]);
         factor[c] = 1.0F / a * 448.0F;
         scale[c] = a / 448.0F;
     }
@@ -280,7 +271,7 @@ static void quantize_strip(void *arg, int64_t index, int thread)
         for (int64_t s = 0; s < rows; s++) {
             const float *x = read_strip(&args->x, t * TILE + s, first, cols, buf);
             for (int64_t c = 0; c < cols; c++) {
-                scaled[c] = x[c] * factor[c];
+                scaled[c] = (x[c] - mean[c]) * factor[c];
             }
             sky_encode_e4m3(codes + sky_v_tile_position(s) * STRIP_COLS, scaled, cols, 1.0F);
         }

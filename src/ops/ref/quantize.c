@@ -120,19 +120,23 @@ sky_status sky_ref_quantize_heads(sky_ctx *ctx, const sky_quantize_heads_args *a
     return SKY_OK;
 }
 
-sky_status sky_ref_channel_amax(sky_ctx *ctx, const sky_channel_amax_args *args, void *scratch)
+/* The largest |x - mean| of channel c, of all parts' extremes. */
+static float centred_amax(const sky_quantize_channels_args *args, int64_t c, float mean)
 {
-    (void)ctx;
-    (void)scratch;
     const int64_t cols = args->x.shape[1];
-    for (int64_t c = 0; c < cols; c++) {
-        float amax = 0.0F;
-        for (int64_t s = 0; s < args->x.shape[0]; s++) {
-            amax = larger(amax, ref_load(&args->x, s * cols + c));
+    const int64_t parts = sky_tensor_len(&args->range) / (2 * cols);
+    float most = -INFINITY;
+    float least = INFINITY;
+    for (int64_t p = 0; p < parts; p++) {
+        const float part_most = ref_load(&args->range, 2 * p * cols + c);
+        const float part_least = ref_load(&args->range, (2 * p + 1) * cols + c);
+        if (isnan(part_most) || isnan(part_least)) {
+            return NAN;
         }
-        ref_store(&args->amax, c, amax);
+        most = part_most > most ? part_most : most;
+        least = part_least < least ? part_least : least;
     }
-    return SKY_OK;
+    return most < least ? least_amax : larger(larger(least_amax, most - mean), least - mean);
 }
 
 sky_status sky_ref_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_args *args, void *scratch)
@@ -142,20 +146,16 @@ sky_status sky_ref_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_a
     const int64_t cols = args->x.shape[1];
     const int64_t num_tiles = args->codes.shape[0];
     const int64_t head_dim = args->codes.shape[2];
-    const int64_t parts = sky_tensor_len(&args->amax) / cols;
     for (int64_t c = 0; c < cols; c++) {
-        float amax = least_amax;
-        for (int64_t p = 0; p < parts; p++) {
-            const float part = ref_load(&args->amax, p * cols + c);
-            amax = part > amax || isnan(part) ? part : amax;
-        }
+        const float mean = ref_load(&args->mean, c);
+        const float amax = centred_amax(args, c, mean);
         const sky_span part = sky_part_of_head(args->codes.shape[1], args->num_parts, c / head_dim);
         for (int64_t s = 0; s < num_tiles * TILE; s++) { /* to the end of the last tile */
             const int64_t at = sky_part_row(part, num_tiles, head_dim * TILE, s / TILE) +
                                (c - part.first * head_dim) * TILE + sky_v_tile_position(s % TILE);
             uint8_t code = 0;
             if (s < args->x.shape[0]) {
-                code = code_of(SKY_F8_E4M3, ref_load(&args->x, s * cols + c) * factor_of(448.0F, amax));
+                code = code_of(SKY_F8_E4M3, (ref_load(&args->x, s * cols + c) - mean) * factor_of(448.0F, amax));
             }
             ((uint8_t *)args->codes.data)[at] = code;
         }
