@@ -13,7 +13,6 @@
 #include <libavutil/opt.h>
 #include <libswscale/swscale.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* x264 divides its work, and with it its choices, by the number of threads: it must not be that of the machine's cores. */
@@ -124,20 +123,18 @@ static sky_status set_metadata(mp4_writer *w)
     return error < 0 ? fail(w, SKY_ERR_NOMEM, "setting title and comment", error) : SKY_OK;
 }
 
-/* Container, encoder and stream; writes the header. temp_path is where the bytes go. */
-static sky_status open_container(mp4_writer *w, const char *temp_path)
+/*
+ * Container, encoder and stream; writes the header. By the descriptor: the libraries open the file twice (faststart reads it
+ * again), and a name in a folder that others may write could be something else by then.
+ */
+static sky_status open_container(mp4_writer *w, int fd)
 {
-    const size_t bytes = strlen(temp_path) + sizeof "file:";
-    char *url = malloc(bytes);
-    if (url == NULL) {
-        return sky_fail(SKY_ERR_NOMEM, "%s: no memory for %zu bytes", w->path, bytes);
-    }
-    snprintf(url, bytes, "file:%s", temp_path); /* a bare "a:b.mp4" would be taken for protocol a */
+    char url[48];
+    snprintf(url, sizeof url, "file:/proc/self/fd/%d", fd);
     int error = avformat_alloc_output_context2(&w->format, NULL, "mp4", url);
     if (error >= 0) {
         error = avio_open2(&w->format->pb, url, AVIO_FLAG_WRITE, NULL, NULL);
     }
-    free(url);
     if (w->format == NULL) {
         return fail(w, SKY_ERR_UNSUPPORTED, "making the container mp4", error);
     }
@@ -266,12 +263,12 @@ static void release(mp4_writer *w)
     avformat_free_context(w->format);
 }
 
-static sky_status encode(const char *path, const char *temp_path, const sky_video *video)
+static sky_status encode(const char *path, int fd, const sky_video *video)
 {
     sky_status st = SKY_OK;
     mp4_writer w = {.video = video, .path = path};
 
-    SKY_TRY_GOTO(open_container(&w, temp_path));
+    SKY_TRY_GOTO(open_container(&w, fd));
     SKY_TRY_GOTO(make_frames(&w));
     for (int64_t i = 0; i < video->num_frames; i++) {
         SKY_TRY_GOTO(write_frame(&w, i));
@@ -297,7 +294,7 @@ sky_status sky_mp4_write(const char *path, const sky_video *video)
     SKY_TRY(sky_output_file_create(path, &file));
     last_complaint[0] = '\0';
     av_log_set_callback(on_log);
-    st = encode(path, sky_output_file_path(file), video);
+    st = encode(path, sky_output_file_fd(file), video);
     av_log_set_callback(av_log_default_callback);
     if (st == SKY_OK) {
         st = sky_output_file_commit(file);

@@ -110,20 +110,18 @@ static sky_status encode_to(picture *p)
     return st;
 }
 
-/* temp_folder is where the picture goes, folder what messages call it. */
-static sky_status write_picture(const char *temp_folder, const char *folder, int64_t index, const sky_video *video)
+/* folder_fd is where the picture goes, folder what messages call it. */
+static sky_status write_picture(int folder_fd, const char *folder, int64_t index, const sky_video *video)
 {
     sky_status st = SKY_OK;
     char name[40];
-    char *temp_path = NULL;
     char *path = NULL;
     picture p = {.fd = -1, .pixels = video->frames + 3 * video->height * video->width * index, .video = video};
 
     snprintf(name, sizeof name, "frame-%05lld.png", (long long)index);
     SKY_TRY_GOTO(sky_path_join(folder, name, &path));
-    SKY_TRY_GOTO(sky_path_join(temp_folder, name, &temp_path));
     p.path = path;
-    p.fd = open(temp_path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    p.fd = openat(folder_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (p.fd < 0) {
         char text[128];
         st = sky_fail(SKY_ERR_IO, "%s: cannot create: %s", path, strerror_r(errno, text, sizeof text));
@@ -135,7 +133,6 @@ done:
         char text[128];
         st = sky_fail(SKY_ERR_IO, "%s: closing: %s", path, strerror_r(errno, text, sizeof text));
     }
-    free(temp_path);
     free(path);
     return st;
 }
@@ -147,7 +144,7 @@ sky_status sky_png_folder_write(const char *path, const sky_video *video)
 
     SKY_TRY_GOTO(sky_output_dir_create(path, &folder));
     for (int64_t i = 0; i < video->num_frames; i++) {
-        SKY_TRY_GOTO(write_picture(sky_output_file_path(folder), path, i, video));
+        SKY_TRY_GOTO(write_picture(sky_output_file_fd(folder), path, i, video));
     }
     SKY_TRY_GOTO(sky_output_file_commit(folder));
 done:

@@ -2,6 +2,7 @@
 #include "media/writers.h"
 
 #include <dirent.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -62,6 +63,18 @@ static sky_status check_folder_empty(const char *path)
                : sky_fail(SKY_ERR_USAGE, "%s: want a new or empty folder for the pictures, found files in it", path);
 }
 
+/* What goes beside a y4m has to have a place too. */
+static sky_status check_sidecar(const char *path)
+{
+    char *sidecar = NULL;
+    sky_output_file *probe = NULL;
+    SKY_TRY(sky_y4m_sidecar_path(path, &sidecar));
+    const sky_status st = sky_output_file_create(sidecar, &probe);
+    sky_output_file_destroy(&probe);
+    free(sidecar);
+    return st;
+}
+
 sky_status sky_video_check_path(const char *path)
 {
     video_kind kind;
@@ -78,7 +91,7 @@ sky_status sky_video_check_path(const char *path)
         SKY_TRY(sky_output_file_create(path, &probe));
     }
     sky_output_file_destroy(&probe);
-    return SKY_OK;
+    return kind == VIDEO_Y4M ? check_sidecar(path) : SKY_OK;
 }
 
 static sky_status check_video(const sky_video *video)

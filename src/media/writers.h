@@ -17,6 +17,7 @@ sky_status sky_mp4_write(const char *path, const sky_video *video);
 
 /* With metadata also PATH.json. Errors: IO, NOMEM. */
 sky_status sky_y4m_write(const char *path, const sky_video *video);
+sky_status sky_y4m_sidecar_path(const char *path, char **out); /* the caller frees it */
 
 /* Writes frame-00000.png and so on into the new or empty folder path. Errors: IO, NOMEM. */
 sky_status sky_png_folder_write(const char *path, const sky_video *video);

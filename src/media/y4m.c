@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char frame_header[] = "FRAME\n";
 
@@ -66,33 +65,25 @@ static sky_status write_frames(int fd, const char *path, const sky_video *video)
     return st;
 }
 
+sky_status sky_y4m_sidecar_path(const char *path, char **out)
+{
+    if (asprintf(out, "%s.json", path) < 0) {
+        *out = NULL;
+        return sky_fail(SKY_ERR_NOMEM, "%s: no memory for a name", path);
+    }
+    return SKY_OK;
+}
+
 /* The settings go beside the video, as PATH.json; NULL where there are none. */
 static sky_status create_sidecar(const char *path, const sky_video *video, char **sidecar_path, sky_output_file **out)
 {
     if (video->metadata == NULL) {
         return SKY_OK;
     }
-    if (asprintf(sidecar_path, "%s.json", path) < 0) {
-        *sidecar_path = NULL;
-        return sky_fail(SKY_ERR_NOMEM, "%s: no memory for a name", path);
-    }
+    SKY_TRY(sky_y4m_sidecar_path(path, sidecar_path));
     SKY_TRY(sky_output_file_create(*sidecar_path, out));
     SKY_TRY(sky_file_write(sky_output_file_fd(*out), *sidecar_path, video->metadata, strlen(video->metadata)));
     return sky_file_write(sky_output_file_fd(*out), *sidecar_path, "\n", 1);
-}
-
-/* The settings first: a video that is there has them beside it. */
-static sky_status commit_both(sky_output_file *file, sky_output_file *sidecar, const char *sidecar_path)
-{
-    if (sidecar == NULL) {
-        return sky_output_file_commit(file);
-    }
-    SKY_TRY(sky_output_file_commit(sidecar));
-    const sky_status st = sky_output_file_commit(file);
-    if (st != SKY_OK) {
-        (void)unlink(sidecar_path);
-    }
-    return st;
 }
 
 sky_status sky_y4m_write(const char *path, const sky_video *video)
@@ -106,7 +97,7 @@ sky_status sky_y4m_write(const char *path, const sky_video *video)
     SKY_TRY_GOTO(write_header(sky_output_file_fd(file), path, video));
     SKY_TRY_GOTO(write_frames(sky_output_file_fd(file), path, video));
     SKY_TRY_GOTO(create_sidecar(path, video, &sidecar_path, &sidecar));
-    SKY_TRY_GOTO(commit_both(file, sidecar, sidecar_path));
+    SKY_TRY_GOTO(sidecar != NULL ? sky_output_file_commit_with(file, sidecar) : sky_output_file_commit(file));
 done:
     sky_output_file_destroy(&sidecar);
     sky_output_file_destroy(&file);

@@ -5,14 +5,64 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* File systems without files that have no name, without fsync() of folders, and renames that fail. Ours stand before libc's. */
+static bool no_nameless;
+static int folder_fsync_error;
+static int failing_rename; /* counted down; the one at 0 fails */
+
+int openat(int folder_fd, const char *path, int flags, ...)
+{
+    va_list args;
+    va_start(args, flags);
+    const int mode = va_arg(args, int);
+    va_end(args);
+    if (no_nameless && (flags & O_TMPFILE) == O_TMPFILE) {
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, folder_fd, path, flags, mode);
+}
+
+int fsync(int fd)
+{
+    struct stat info;
+    if (folder_fsync_error != 0 && fstat(fd, &info) == 0 && S_ISDIR(info.st_mode)) {
+        errno = folder_fsync_error;
+        return -1;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
+
+static int rename_or_fail(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+    if (failing_rename > 0 && --failing_rename == 0) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_renameat2, from_fd, from, to_fd, to, flags);
+}
+
+int renameat(int from_fd, const char *from, int to_fd, const char *to)
+{
+    return rename_or_fail(from_fd, from, to_fd, to, 0);
+}
+
+int renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+    return rename_or_fail(from_fd, from, to_fd, to, flags);
+}
 
 static bool mentions(const char *part)
 {
@@ -161,22 +211,214 @@ TEST(paths_are_told_apart)
     CHECK(!sky_path_is_file("/dev/null"));
 }
 
-TEST(a_file_appears_when_committed)
+static void check_commit(const char *folder, int num_entries)
 {
-    const char *folder = new_folder("commit");
     const char *path = in(folder, "out.bin");
     sky_output_file *file = NULL;
     CHECK_OK(sky_output_file_create(path, &file));
     CHECK(strncmp(sky_output_file_path(file), in(folder, ".out.bin."), strlen(folder) + 10) == 0);
     CHECK((fcntl(sky_output_file_fd(file), F_GETFD) & FD_CLOEXEC) != 0);
     CHECK_OK(sky_file_write(sky_output_file_fd(file), path, "new", 3));
-    CHECK(!sky_path_is_file(path) && count_entries(folder) == 1);
+    CHECK(!sky_path_is_file(path) && count_entries(folder) == num_entries);
     CHECK_OK(sky_output_file_commit(file));
     CHECK(holds(path, "new") && count_entries(folder) == 1);
     CHECK_STATUS(sky_output_file_commit(file), SKY_ERR_INTERNAL);
     sky_output_file_destroy(&file);
     CHECK(file == NULL && holds(path, "new"));
     sky_output_file_destroy(&file);
+}
+
+TEST(a_file_appears_when_committed)
+{
+    check_commit(new_folder("commit"), 0);
+}
+
+TEST(a_file_appears_when_committed_without_nameless_files)
+{
+    no_nameless = true;
+    check_commit(new_folder("commit-named"), 1);
+    no_nameless = false;
+}
+
+TEST(a_file_system_that_cannot_sync_folders_is_forgiven_and_a_failing_disk_is_not)
+{
+    static const int errors[] = {EINVAL, EOPNOTSUPP, ENOSYS, EBADF, EIO, ENOSPC};
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        char name[32];
+        sky_output_file *file = NULL;
+        sky_output_file *dir = NULL;
+        snprintf(name, sizeof name, "sync%zu", i);
+        const char *folder = new_folder(name);
+        test_parameters("%s", strerror(errors[i]));
+        CHECK_OK(sky_output_file_create(in(folder, "out"), &file));
+        CHECK_OK(sky_output_dir_create(in(folder, "dir"), &dir));
+        folder_fsync_error = errors[i];
+        const sky_status file_st = sky_output_file_commit(file);
+        const sky_status dir_st = sky_output_file_commit(dir);
+        folder_fsync_error = 0;
+        EXPECT(file_st == (i < 4 ? SKY_OK : SKY_ERR_IO) && sky_path_is_file(in(folder, "out")));
+        EXPECT(dir_st == (i < 4 ? SKY_OK : SKY_ERR_IO));
+        sky_output_file_destroy(&file);
+        sky_output_file_destroy(&dir);
+        EXPECT(count_entries(folder) == (i < 4 ? 2 : 1));
+    }
+}
+
+/* What the commit could not do is known before the work. */
+TEST(what_cannot_be_replaced_is_refused_at_once)
+{
+    const char *folder = new_folder("mounts");
+    sky_output_file *file = NULL;
+    CHECK(mkdir(in(folder, "dir"), 0755) == 0 && put(in(folder, "file"), "old"));
+    if (mount("tmpfs", in(folder, "dir"), "tmpfs", 0, "size=1m") != 0) {
+        test_skip("cannot mount a file system here");
+        return;
+    }
+    const bool bound = mount(in(folder, "file"), in(folder, "file"), NULL, MS_BIND, NULL) == 0;
+    const sky_status dir_st = sky_output_dir_create(in(folder, "dir"), &file);
+    const bool dir_said = mentions("mount point");
+    const sky_status file_st = bound ? sky_output_file_create(in(folder, "file"), &file) : SKY_ERR_IO;
+    const bool file_said = mentions("mount point");
+    umount(in(folder, "file"));
+    umount(in(folder, "dir"));
+    CHECK(dir_st == SKY_ERR_IO && dir_said && file_st == SKY_ERR_IO && file_said && file == NULL);
+    no_nameless = true;
+    failing_rename = 1;
+    const sky_status no_rename = sky_output_file_create(in(folder, "new"), &file);
+    failing_rename = 1;
+    const sky_status no_rename_dir = sky_output_dir_create(in(folder, "new-dir"), &file);
+    failing_rename = 0;
+    no_nameless = false;
+    CHECK(no_rename == SKY_ERR_IO && no_rename_dir == SKY_ERR_IO && mentions("renamed"));
+    CHECK(count_entries(folder) == 2);
+}
+
+TEST(a_folder_that_is_a_link_means_what_it_points_to)
+{
+    const char *folder = new_folder("links");
+    sky_output_file *dir = NULL;
+    CHECK(mkdir(in(folder, "there"), 0755) == 0 && mkdir(in(folder, "there/empty"), 0755) == 0);
+    CHECK(symlink("there/empty", in(folder, "link")) == 0 && symlink("nowhere", in(folder, "dangling")) == 0);
+    CHECK_OK(sky_output_dir_create(in(folder, "link/"), &dir));
+    const int fd = openat(sky_output_file_fd(dir), "a", O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    CHECK(fd >= 0 && close(fd) == 0);
+    CHECK_OK(sky_output_file_commit(dir));
+    sky_output_file_destroy(&dir);
+    CHECK(sky_path_is_file(in(folder, "link/a")) && sky_path_is_file(in(folder, "there/empty/a")));
+    CHECK_STATUS(sky_output_dir_create(in(folder, "dangling/"), &dir), SKY_ERR_IO);
+    CHECK(mentions("found a link"));
+}
+
+/* The only name in folder that begins with ".NAME." */
+static bool kept_is(const char *folder, const char *begin, const char *text)
+{
+    DIR *entries = opendir(folder);
+    const struct dirent *entry;
+    bool same = false;
+    while (entries != NULL && (entry = readdir(entries)) != NULL) {
+        if (strncmp(entry->d_name, begin, strlen(begin)) == 0) {
+            same = mentions(entry->d_name) && holds(in(folder, entry->d_name), text);
+        }
+    }
+    closedir(entries);
+    return same;
+}
+
+TEST(finished_work_that_cannot_get_its_name_is_kept_and_named)
+{
+    for (int named = 0; named < 2; named++) {
+        const char *folder = new_folder(named != 0 ? "kept-named" : "kept");
+        sky_output_file *file = NULL;
+        no_nameless = named != 0;
+        CHECK_OK(sky_output_file_create(in(folder, "out"), &file));
+        no_nameless = false;
+        CHECK_OK(sky_file_write(sky_output_file_fd(file), "out", "hours", 5));
+        failing_rename = 1;
+        const sky_status st = sky_output_file_commit(file);
+        failing_rename = 0;
+        sky_output_file_destroy(&file);
+        CHECK(st == SKY_ERR_IO && count_entries(folder) == 1 && kept_is(folder, ".out.", "hours"));
+    }
+}
+
+/* An output and what belongs to it, of one text each. */
+static sky_status put_two(const char *folder, const char *text)
+{
+    sky_output_file *file = NULL;
+    sky_output_file *beside = NULL;
+    SKY_ASSERT(sky_output_file_create(in(folder, "out"), &file) == SKY_OK);
+    SKY_ASSERT(sky_output_file_create(in(folder, "out.json"), &beside) == SKY_OK);
+    SKY_ASSERT(sky_file_write(sky_output_file_fd(file), "out", text, strlen(text)) == SKY_OK);
+    SKY_ASSERT(sky_file_write(sky_output_file_fd(beside), "out.json", text, strlen(text)) == SKY_OK);
+    const sky_status st = sky_output_file_commit_with(file, beside);
+    sky_output_file_destroy(&beside);
+    sky_output_file_destroy(&file);
+    return st;
+}
+
+TEST(two_files_have_what_belongs_together_whichever_rename_fails)
+{
+    for (int old = 0; old < 2; old++) {
+        for (int k = 1; k <= 6; k++) {
+            char name[32];
+            snprintf(name, sizeof name, "two-%d-%d", old, k);
+            const char *folder = new_folder(name);
+            test_parameters("old=%d k=%d", old, k);
+            EXPECT(old == 0 || put_two(folder, "old") == SKY_OK);
+            failing_rename = k;
+            const sky_status st = put_two(folder, "new");
+            failing_rename = 0;
+            const char *want = st == SKY_OK ? "new" : "old";
+            if (st == SKY_OK || old != 0) {
+                EXPECT(holds(in(folder, "out"), want) && holds(in(folder, "out.json"), want));
+            } else {
+                EXPECT(!sky_path_is_file(in(folder, "out")) && !sky_path_is_file(in(folder, "out.json")));
+            }
+            EXPECT(count_entries(folder) == (st == SKY_OK ? 2 : 1 + 2 * old)); /* one is kept */
+        }
+    }
+}
+
+TEST(two_jobs_of_one_name_do_not_mix)
+{
+    const char *folder = new_folder("race");
+    for (int i = 0; i < 50; i++) {
+        const pid_t child = fork();
+        if (child == 0) {
+            _exit(put_two(folder, "a") == SKY_OK ? 0 : 1);
+        }
+        CHECK_OK(put_two(folder, "b"));
+        int status = 1;
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+        test_parameters("i=%d", i);
+        CHECK(holds(in(folder, "out"), "a") == holds(in(folder, "out.json"), "a"));
+        CHECK(count_entries(folder) == 2);
+    }
+}
+
+/* As a handler of a signal does it: folders too, whatever is in them. */
+TEST(what_a_signal_would_leave_is_removed)
+{
+    const char *folder = new_folder("signal");
+    sky_output_file *outputs[3] = {NULL, NULL, NULL};
+    no_nameless = true;
+    const sky_status st = sky_output_file_create(in(folder, "named"), &outputs[0]);
+    no_nameless = false;
+    CHECK_OK(st);
+    CHECK_OK(sky_output_file_create(in(folder, "nameless"), &outputs[1]));
+    CHECK_OK(sky_output_dir_create(in(folder, "dir"), &outputs[2]));
+    for (int i = 0; i < 300; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "frame-%05d.png", i);
+        CHECK(put(in(sky_output_file_path(outputs[2]), name), "x"));
+    }
+    CHECK(mkdir(in(sky_output_file_path(outputs[2]), "sub"), 0755) == 0);
+    CHECK(count_entries(folder) == 2);
+    sky_output_files_abandon();
+    CHECK(count_entries(folder) == 0);
+    for (int i = 0; i < 3; i++) {
+        sky_output_file_destroy(&outputs[i]);
+    }
 }
 
 TEST(a_new_file_gets_the_rights_of_the_umask)
@@ -312,7 +554,10 @@ TEST(a_temporary_file_that_was_replaced_is_not_committed)
 {
     const char *folder = new_folder("replaced");
     sky_output_file *file = NULL;
-    CHECK_OK(sky_output_file_create(in(folder, "out"), &file));
+    no_nameless = true;
+    const sky_status created = sky_output_file_create(in(folder, "out"), &file);
+    no_nameless = false;
+    CHECK_OK(created);
     CHECK(put(in(folder, "other"), "other"));
     CHECK(rename(in(folder, "other"), sky_output_file_path(file)) == 0);
     CHECK_STATUS(sky_output_file_commit(file), SKY_ERR_IO);
@@ -347,12 +592,15 @@ TEST(what_appears_under_the_final_name_meanwhile_is_not_replaced_unless_it_is_a_
     CHECK_OK(sky_output_file_create(path, &file));
     CHECK(mkfifo(path, 0600) == 0);
     CHECK_STATUS(sky_output_file_commit(file), SKY_ERR_IO);
-    CHECK(stat(path, &info) == 0 && S_ISFIFO(info.st_mode));
-    CHECK(unlink(path) == 0 && mkdir(path, 0755) == 0);
+    CHECK(stat(path, &info) == 0 && S_ISFIFO(info.st_mode) && mentions("kept as"));
+    sky_output_file_destroy(&file);
+    CHECK(unlink(path) == 0);
+    CHECK_OK(sky_output_file_create(path, &file));
+    CHECK(mkdir(path, 0755) == 0);
     CHECK_STATUS(sky_output_file_commit(file), SKY_ERR_IO);
     CHECK(mentions("found a folder"));
     sky_output_file_destroy(&file);
-    CHECK(sky_path_is_dir(path) && count_entries(folder) == 1);
+    CHECK(sky_path_is_dir(path) && count_entries(folder) == 3); /* both that were kept */
 }
 
 TEST(a_folder_appears_when_committed)
@@ -361,7 +609,7 @@ TEST(a_folder_appears_when_committed)
     const char *path = in(folder, "out/");
     sky_output_file *dir = NULL;
     CHECK_OK(sky_output_dir_create(path, &dir));
-    CHECK(sky_output_file_fd(dir) == -1);
+    CHECK((fcntl(sky_output_file_fd(dir), F_GETFD) & FD_CLOEXEC) != 0);
     CHECK(put_two_levels(dir) && !sky_path_is_dir(path));
     CHECK_OK(sky_output_file_commit(dir));
     CHECK_STATUS(sky_output_file_commit(dir), SKY_ERR_INTERNAL);
@@ -386,7 +634,7 @@ TEST(a_folder_replaces_an_empty_one_and_no_other)
     CHECK_STATUS(sky_output_file_commit(dir), SKY_ERR_IO);
     CHECK(mentions(path) && mentions("empty folder"));
     sky_output_file_destroy(&dir);
-    CHECK(holds(in(folder, "out/a"), "aa") && count_entries(folder) == 1);
+    CHECK(holds(in(folder, "out/a"), "aa") && count_entries(folder) == 2); /* and the one that was kept */
 }
 
 TEST(removing_a_folder_follows_no_links)
@@ -491,9 +739,8 @@ TEST(interrupted_and_short_writes_go_on)
     CHECK(status == 0);
 }
 
-TEST(a_killed_writer_leaves_nothing_under_the_final_name)
+static void check_killed(const char *folder, int num_left)
 {
-    const char *folder = new_folder("killed");
     int ready[2];
     CHECK(pipe(ready) == 0);
     const pid_t child = fork();
@@ -511,7 +758,19 @@ TEST(a_killed_writer_leaves_nothing_under_the_final_name)
     waitpid(child, NULL, 0);
     close(ready[0]);
     close(ready[1]);
-    CHECK(!sky_path_is_file(in(folder, "out")) && count_entries(folder) == 1);
+    CHECK(!sky_path_is_file(in(folder, "out")) && count_entries(folder) == num_left);
+}
+
+TEST(a_killed_writer_leaves_nothing)
+{
+    check_killed(new_folder("killed"), 0);
+}
+
+TEST(a_killed_writer_leaves_nothing_under_the_final_name)
+{
+    no_nameless = true;
+    check_killed(new_folder("killed-named"), 1);
+    no_nameless = false;
 }
 
 TEST_MAIN
