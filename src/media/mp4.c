@@ -1,6 +1,6 @@
 /*
  * H.264 in MP4 by FFmpeg's libraries, with the settings of the published pipeline: it writes through imageio at quality
- * 8, which is libx264 -crf int((1 - 8 / 10) * 51) -pix_fmt yuv420p, preset medium, colours untagged. docs/media.md says
+ * 8, which is libx264 -crf int((1 - 8 / 10) * 51) -pix_fmt yuv420p, preset medium. docs/media.md says
  * what was added so that the bytes depend on the frames alone.
  */
 #include "base/file.h"
@@ -89,6 +89,11 @@ static sky_status open_encoder(mp4_writer *w)
     w->codec->pix_fmt = AV_PIX_FMT_YUV420P;
     w->codec->time_base = (AVRational){1, w->video->fps};
     w->codec->framerate = (AVRational){w->video->fps, 1};
+    /* Said, since players guess by the size: from 720 lines on many take BT.709 for what swscale makes, which is BT.601. */
+    w->codec->colorspace = AVCOL_SPC_SMPTE170M;
+    w->codec->color_range = AVCOL_RANGE_MPEG;
+    w->codec->color_primaries = AVCOL_PRI_BT709;
+    w->codec->color_trc = AVCOL_TRC_BT709;
     w->codec->thread_count = NUM_X264_THREADS;
     w->codec->flags |= AV_CODEC_FLAG_BITEXACT;
     if ((w->format->oformat->flags & AVFMT_GLOBALHEADER) != 0) {

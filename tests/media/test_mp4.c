@@ -100,8 +100,10 @@ static void check_stream(const reader *r, const sky_video *video)
     const AVCodecParameters *p = r->stream->codecpar;
     CHECK(p->codec_id == AV_CODEC_ID_H264 && p->format == AV_PIX_FMT_YUV420P);
     CHECK(p->width == video->width && p->height == video->height);
-    CHECK(p->color_space == AVCOL_SPC_UNSPECIFIED && p->color_primaries == AVCOL_PRI_UNSPECIFIED &&
-          p->color_trc == AVCOL_TRC_UNSPECIFIED);
+    /* What swscale made, in the stream and in the container, so that no player guesses by the size. */
+    CHECK(p->color_space == AVCOL_SPC_SMPTE170M && p->color_range == AVCOL_RANGE_MPEG);
+    CHECK(p->color_primaries == AVCOL_PRI_BT709 && p->color_trc == AVCOL_TRC_BT709);
+    CHECK(r->codec->colorspace == AVCOL_SPC_SMPTE170M && r->codec->color_range == AVCOL_RANGE_MPEG);
     CHECK(av_cmp_q(r->stream->avg_frame_rate, (AVRational){video->fps, 1}) == 0);
     CHECK(r->stream->nb_frames == video->num_frames);
     CHECK(av_compare_ts(r->stream->duration, r->stream->time_base, video->num_frames, (AVRational){1, video->fps}) ==
@@ -132,7 +134,7 @@ TEST(mp4_opens_again_with_the_same_frames)
 {
     static const struct {
         int num_frames, height, width, fps;
-    } cases[] = {{17, 48, 64, 24}, {1, 32, 32, 24}, {5, 16, 16, 16}, {33, 96, 160, 30}, {2, 50, 38, 1}};
+    } cases[] = {{17, 48, 64, 24}, {1, 32, 32, 24}, {5, 16, 16, 16}, {33, 96, 160, 30}, {2, 50, 38, 1}, {1, 720, 1280, 24}};
     const char *folder = clip_folder("round");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char name[40];
