@@ -8,6 +8,7 @@
 #include "flags.h"
 #include "model/check.h"
 #include "ops/ref/ref.h"
+#include "weights/manifest.h"
 
 #include <inttypes.h>
 #include <sched.h>
@@ -39,6 +40,11 @@ static sky_status parse_precision(void *options, const sky_flag *flag, const cha
     return SKY_OK;
 }
 
+static sky_status parse_shards(void *options, const sky_flag *flag, const char *text)
+{
+    return sky_flag_number(flag, text, SKY_MAX_SHARDS, sky_flag_place(options, flag));
+}
+
 static sky_status parse_device(void *options, const sky_flag *flag, const char *text)
 {
     static const char *const names[] = {"cpu", "cuda"};
@@ -54,10 +60,10 @@ static const sky_flag flags[] = {
     {"model_path", sky_flag_text, AT(model_path), "FOLDER", "model in the original or the Diffusers layout (required)"},
     {"output_path", sky_flag_text, AT(output_path), "FOLDER", "a new folder (the model's name with _fp8 or _int8)"},
     {"precision", parse_precision, AT(codes), "fp8|int8", "of the blocks' linear layers (fp8)"},
-    {"shards", sky_flag_count, AT(num_shards), "N", "files of weights (as many as are needed for 2 GiB each)"},
+    {"shards", parse_shards, AT(num_shards), "N", "files of weights (as many as are needed for 2 GiB each)"},
     {"verify", sky_flag_switch, AT(verify), NULL, "read everything back, and report the error of each layer"},
     {"device", parse_device, AT(cuda), "cpu|cuda", "where to compute (cpu)"},
-    {"threads", sky_flag_count, AT(num_threads), "N", "for quantising (the cores it may use)"},
+    {"threads", sky_flag_threads, AT(num_threads), "N", "for quantising (the cores it may use)"},
     {"quiet", sky_flag_switch, AT(quiet), NULL, "say nothing but errors"},
     {"help", sky_flag_switch, AT(help), NULL, "this text"},
     {"version", sky_flag_switch, AT(version), NULL, "version and build"},
@@ -255,9 +261,6 @@ static sky_status check_options(const convert_options *o)
     }
     if (o->cuda) {
         return sky_fail(SKY_ERR_UNSUPPORTED, "--device cuda: this build converts on the CPU only; leave the flag out");
-    }
-    if (o->num_shards > INT32_MAX || o->num_threads > 1024) {
-        return sky_fail(SKY_ERR_USAGE, "--%s: too large a number", o->num_threads > 1024 ? "threads" : "shards");
     }
     return SKY_OK;
 }

@@ -1,11 +1,11 @@
 #include "flags.h"
 
 #include <errno.h>
-#include <stdint.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { NAME_BYTES = 64 };
+enum { NAME_BYTES = 64, MAX_THREADS = 1024 };
 
 void *sky_flag_place(void *options, const sky_flag *flag)
 {
@@ -20,16 +20,28 @@ sky_status sky_flag_text(void *options, const sky_flag *flag, const char *text)
     return SKY_OK;
 }
 
-sky_status sky_flag_count(void *options, const sky_flag *flag, const char *text)
+sky_status sky_flag_number(const sky_flag *flag, const char *text, int64_t most, int64_t *out)
 {
     char *end = NULL;
     errno = 0;
     const long long value = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value <= 0) {
-        return sky_fail(SKY_ERR_USAGE, "--%s %s: want a whole number above 0", flag->name, text);
+    if (errno != 0 || end == text || *end != '\0' || value <= 0 || value > most) {
+        return most == INT64_MAX
+                   ? sky_fail(SKY_ERR_USAGE, "--%s %s: want a whole number above 0", flag->name, text)
+                   : sky_fail(SKY_ERR_USAGE, "--%s %s: want a whole number from 1 to %" PRId64, flag->name, text, most);
     }
-    *(int64_t *)sky_flag_place(options, flag) = value;
+    *out = value;
     return SKY_OK;
+}
+
+sky_status sky_flag_count(void *options, const sky_flag *flag, const char *text)
+{
+    return sky_flag_number(flag, text, INT64_MAX, sky_flag_place(options, flag));
+}
+
+sky_status sky_flag_threads(void *options, const sky_flag *flag, const char *text)
+{
+    return sky_flag_number(flag, text, MAX_THREADS, sky_flag_place(options, flag));
 }
 
 sky_status sky_flag_real(void *options, const sky_flag *flag, const char *text)

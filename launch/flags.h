@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 typedef struct sky_flag sky_flag;
@@ -32,8 +33,12 @@ void *sky_flag_place(void *options, const sky_flag *flag);
 /* Parsers: const char * (into argv), int64_t above 0, double, bool of a switch. */
 sky_status sky_flag_text(void *options, const sky_flag *flag, const char *text);
 sky_status sky_flag_count(void *options, const sky_flag *flag, const char *text);
+sky_status sky_flag_threads(void *options, const sky_flag *flag, const char *text); /* as a count, 1,024 at most */
 sky_status sky_flag_real(void *options, const sky_flag *flag, const char *text);
 sky_status sky_flag_switch(void *options, const sky_flag *flag, const char *text);
+
+/* For parsers of own kinds: a whole number from 1 to `most`. Errors: USAGE. */
+sky_status sky_flag_number(const sky_flag *flag, const char *text, int64_t most, int64_t *out);
 
 /* For parsers of own kinds: the index of text among `num` choices. Errors: USAGE. */
 sky_status sky_flag_find_choice(const sky_flag *flag, const char *text, const char *const *choices, int num, int *out);

@@ -61,12 +61,7 @@ static sky_status parse_scheduler(void *options, const sky_flag *flag, const cha
 static sky_status parse_degree(void *options, const sky_flag *flag, const char *text)
 {
     int64_t degree = 0;
-    sky_flag as_count = *flag;
-    as_count.offset = 0;
-    SKY_TRY(sky_flag_count(&degree, &as_count, text));
-    if (degree > MAX_DEGREE) {
-        return sky_fail(SKY_ERR_USAGE, "--%s %s: want a whole number from 1 to %d", flag->name, text, (int)MAX_DEGREE);
-    }
+    SKY_TRY(sky_flag_number(flag, text, MAX_DEGREE, &degree));
     *(int *)sky_flag_place(options, flag) = (int)degree;
     return SKY_OK;
 }
@@ -165,7 +160,7 @@ static const sky_flag flags[] = {
      "pass keys around the ring: overlaps better, differs by rounding"},
     {"memory_limit", sky_flag_real, AT(memory_limit_gb), "GB",
      "of a rank's device; a render that needs more is refused (what is free)"},
-    {"threads", sky_flag_count, AT(num_threads), "N", "of each rank (the cores it may use)"},
+    {"threads", sky_flag_threads, AT(num_threads), "N", "of each rank (the cores it may use)"},
     {"json", sky_flag_text, AT(json_path), "FILE", "write settings, timings and memory there"},
     {"plan", sky_flag_switch, AT(plan), NULL, "print layout, memory and traffic per rank and end: reads no weights"},
     {"fingerprint", sky_flag_text, AT(fingerprint_path), "FILE",

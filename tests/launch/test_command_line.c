@@ -120,9 +120,13 @@ TEST(values_are_checked)
         {"--backend", "magic", "ref|cpu"},
         {"--cfg_degree", "3", "want 1|2"},
         {"--cfg_degree", "0", "want 1|2"},
-        {"--ulysses_degree", "0", "whole number above 0"},
-        {"--ring_degree", "two", "whole number above 0"},
+        {"--ulysses_degree", "0", "1 to 65536"},
+        {"--ring_degree", "two", "1 to 65536"},
         {"--ring_degree", "65537", "1 to 65536"},
+        {"--ring_degree", "4294967297", "1 to 65536"}, /* 2^32 + 1 */
+        {"--threads", "4294967297", "1 to 1024"},
+        {"--threads", "3000000000", "1 to 1024"},
+        {"--threads", "1025", "1 to 1024"},
         {"--use_usp=maybe", "", "true or false"},
         {"--no_ulysses_degree", "1", "unknown flag"},
         {"--ulysses_degree", "2", "no layout of 1 rank"},
@@ -137,6 +141,21 @@ TEST(values_are_checked)
                          "--num_frames", "33", cases[i].flag, cases[i].value, NULL);
         CHECK(run.exit_code == USAGE && says(run.err, cases[i].says));
         CHECK(run.out[0] == '\0');
+        program_free(&run);
+    }
+}
+
+TEST(numbers_of_the_converter_are_not_cut_to_32_bits)
+{
+    static const char *const flags[] = {"--threads", "--shards"};
+    static const char *const values[] = {"0", "4294967297", "3000000000", "9223372036854775807"};
+    for (int i = 0; i < 8; i++) {
+        program_run run;
+        const char *const argv[] = {SKY_TEST_CONVERT,      "--model_path", MODEL,         "--output_path",
+                                    test_temp_path("cut"), flags[i % 2],   values[i / 2], NULL};
+        test_parameters("%s %s", flags[i % 2], values[i / 2]);
+        program_start(&run, argv);
+        CHECK(run.exit_code == USAGE && says(run.err, values[i / 2]) && says(run.err, "from 1 to"));
         program_free(&run);
     }
 }
