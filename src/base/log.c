@@ -1,5 +1,7 @@
 #include "base/log.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -13,5 +15,6 @@ void sky_log_line(const sky_log *log, sky_log_level level, const char *format, .
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    sky_utf8_make_printable(line); /* as messages (base/status.h) */
     log->write(log->user, level, line);
 }

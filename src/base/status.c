@@ -1,5 +1,7 @@
 #include "base/status.h"
 
+#include "base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -55,6 +57,7 @@ sky_status sky_fail(sky_status st, const char *format, ...)
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
+    sky_utf8_make_printable(message); /* it may quote files and paths of anybody */
     return st;
 }
 
@@ -68,6 +71,7 @@ sky_status sky_fail_in(sky_status st, const char *format, ...)
     va_start(args, format);
     vsnprintf(place, sizeof place, format, args);
     va_end(args);
+    sky_utf8_make_printable(place);
 
     /* Where both do not fit, the end of the cause is cut, not the path to it. */
     const size_t place_len = strlen(place);
@@ -81,6 +85,7 @@ sky_status sky_fail_in(sky_status st, const char *format, ...)
     message[place_len] = ':';
     message[place_len + 1] = ' ';
     message[place_len + 2 + keep] = '\0';
+    sky_utf8_make_printable(message); /* where a character was cut */
     return st;
 }
 

@@ -32,6 +32,11 @@ const char *sky_status_name(sky_status st);
 /* Exit code of the program for a status: 0, 64 usage or unsupported, 65 input refused, 70 internal, 71 device, 74 I/O, 78 mismatch. */
 int sky_status_exit_code(sky_status st);
 
+/*
+ * Messages are one line of UTF-8 that a terminal may be given, whatever they quote: control characters, what is invisible or
+ * turns the direction of writing, and bytes that are no UTF-8 become '?' here, once for all.
+ */
+
 /* Sets this thread's message and returns st, so that `return sky_fail(SKY_ERR_INPUT, "...")` reads well. */
 sky_status sky_fail(sky_status st, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

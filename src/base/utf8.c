@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <string.h>
+
 size_t sky_utf8_sequence(const char *text, size_t left)
 {
     static const struct {
@@ -93,4 +95,45 @@ bool sky_utf8_shows(uint32_t codepoint)
         }
     }
     return true;
+}
+
+/* replacement: of what is no UTF-8 or does not show; 0: nothing. */
+static void clean(char *text, char replacement)
+{
+    size_t left = strlen(text);
+    const char *from = text;
+    char *to = text;
+    while (left > 0) {
+        size_t step = sky_utf8_sequence(from, left);
+        uint32_t codepoint = 0;
+        if (step > 0) {
+            sky_utf8_decode(from, &codepoint);
+        }
+        if (step > 0 && sky_utf8_shows(codepoint)) {
+            memmove(to, from, step);
+            to += step;
+        } else if (codepoint == '\n' || codepoint == '\t' || codepoint == '\r' || replacement != '\0') {
+            *to++ = codepoint == '\n' || codepoint == '\t' || codepoint == '\r' ? ' ' : replacement;
+        }
+        step = step > 0 ? step : 1;
+        from += step;
+        left -= step;
+    }
+    *to = '\0';
+}
+
+void sky_utf8_make_printable(char *text)
+{
+    clean(text, '?');
+}
+
+void sky_utf8_make_name(char *text)
+{
+    clean(text, '\0');
+    const size_t leading = strspn(text, " ");
+    size_t len = strlen(text) - leading;
+    memmove(text, text + leading, len + 1);
+    while (len > 0 && text[len - 1] == ' ') {
+        text[--len] = '\0';
+    }
 }

@@ -36,4 +36,13 @@ size_t sky_utf8_encode(uint32_t codepoint, char out[4]);
  */
 bool sky_utf8_shows(uint32_t codepoint);
 
+/*
+ * Makes text, in place, what a terminal may be given and every program takes for UTF-8: line breaks and tabs become spaces;
+ * what is no UTF-8, or does not show, becomes a '?'.
+ */
+void sky_utf8_make_printable(char *text);
+
+/* The same, with what does not show left out, and no white space at either end: for names and titles. */
+void sky_utf8_make_name(char *text);
+
 #endif

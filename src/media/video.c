@@ -1,4 +1,5 @@
 #include "base/file.h"
+#include "base/utf8.h"
 #include "media/writers.h"
 
 #include <dirent.h>
@@ -108,11 +109,8 @@ static sky_status check_video(const sky_video *video)
     return SKY_OK;
 }
 
-sky_status sky_video_write(const char *path, const sky_video *video)
+static sky_status write_as(video_kind kind, const char *path, const sky_video *video)
 {
-    video_kind kind;
-    SKY_TRY(kind_of(path, &kind));
-    SKY_TRY(check_video(video));
     switch (kind) {
     case VIDEO_MP4:
         return sky_mp4_write(path, video);
@@ -123,4 +121,24 @@ sky_status sky_video_write(const char *path, const sky_video *video)
         return sky_png_folder_write(path, video);
     }
     return sky_fail(SKY_ERR_INTERNAL, "%s: no writer", path);
+}
+
+sky_status sky_video_write(const char *path, const sky_video *video)
+{
+    video_kind kind;
+    sky_video shown = *video;
+    char *title = NULL;
+    SKY_TRY(kind_of(path, &kind));
+    SKY_TRY(check_video(video));
+    if (video->title != NULL) {
+        title = strdup(video->title);
+        if (title == NULL) {
+            return sky_fail(SKY_ERR_NOMEM, "%s: no memory for a title", path);
+        }
+        sky_utf8_make_name(title); /* players show it; a prompt may have anything in it */
+        shown.title = title;
+    }
+    const sky_status st = write_as(kind, path, &shown);
+    free(title);
+    return st;
 }

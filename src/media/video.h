@@ -18,7 +18,7 @@ typedef struct sky_video {
     int64_t height; /* even for mp4 */
     int64_t width;  /* even for mp4 */
     int fps;
-    const char *title;    /* the prompt; UTF-8; may be NULL */
+    const char *title;    /* the prompt; may be NULL; what does not show in it is left out */
     const char *metadata; /* settings as one JSON object; UTF-8; may be NULL. Of y4m as PATH.json beside it */
 } sky_video;
 

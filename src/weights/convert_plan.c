@@ -1,5 +1,7 @@
 #include "weights/convert_impl.h"
 
+#include "base/utf8.h"
+
 #include "weights/directory.h"
 
 #include <inttypes.h>
@@ -68,6 +70,7 @@ static void leave_out(sky_convert_report *report, const char *name)
 {
     if (report->num_left_out++ == 0) {
         snprintf(report->left_out, sizeof report->left_out, "%s", name);
+        sky_utf8_make_printable(report->left_out);
     }
 }
 

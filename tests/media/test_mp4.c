@@ -134,7 +134,8 @@ TEST(mp4_opens_again_with_the_same_frames)
 {
     static const struct {
         int num_frames, height, width, fps;
-    } cases[] = {{17, 48, 64, 24}, {1, 32, 32, 24}, {5, 16, 16, 16}, {33, 96, 160, 30}, {2, 50, 38, 1}, {1, 720, 1280, 24}};
+    } cases[] = {{17, 48, 64, 24},  {1, 32, 32, 24}, {5, 16, 16, 16},
+                 {33, 96, 160, 30}, {2, 50, 38, 1},  {1, 720, 1280, 24}};
     const char *folder = clip_folder("round");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char name[40];
@@ -147,6 +148,21 @@ TEST(mp4_opens_again_with_the_same_frames)
         clip_free(&video);
         EXPECT(clip_count(folder) == (int)i + 1);
     }
+}
+
+/* A prompt's byte order mark, control characters, line breaks and what turns the direction are no part of a title. */
+TEST(mp4_has_a_title_that_shows)
+{
+    const char *path = clip_path(clip_folder("title"), "a.mp4");
+    sky_video video = clip_make(1, 32, 32, 0);
+    video.title = "\xef\xbb\xbf"
+                  "A red\x1b[31m\xc2\x9b ball\xe2\x80\xae,\n\tround.\r\n";
+    CHECK_OK(sky_video_write(path, &video));
+    reader r;
+    CHECK(reader_open(&r, path, 1));
+    EXPECT(tag_is(&r, "title", "A red[31m ball,  round."));
+    reader_close(&r);
+    clip_free(&video);
 }
 
 TEST(mp4_takes_a_relative_name_with_a_colon_for_a_name)
