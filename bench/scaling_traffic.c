@@ -200,28 +200,28 @@ typedef struct step_case {
 
 static const step_case step_cases[] = {
     /*
-     * 384 and 156 tokens, a head each. Rank 0, a block: 12 x 256 of sums and maxima; keys 2 x 384 x 128 + 4 x 3; queries
-     * 384 x 128 + 4 x 6; output 156 x 128 x 2: 190,500 in 2 + 3 + 2 + 1. The head's rows: 384 x 256 in one.
+     * 384 and 156 tokens, a head each. Rank 0, a block: 24 x 256 of sums and extremes; keys 2 x 384 x 128 + 4 x 3; queries
+     * 384 x 128 + 4 x 6; output 156 x 128 x 2: 193,572 in 2 + 3 + 2 + 1. The head's rows: 384 x 256 in one.
      */
-    {{{1, 1, 2}, SMALL, CODES}, 0, {2 * (8 * 190500 + 98304), 2 * (8 * 8 + 1)}},
-    /* Rank 1: 3,072; (156 + 256) x 128 + 4 x 2; 156 x 128 + 4 x 3; 384 x 128 x 2: 174,100. 156 x 256. */
-    {{{1, 1, 2}, SMALL, CODES}, 1, {2 * (8 * 174100 + 39936), 2 * (8 * 8 + 1)}},
+    {{{1, 1, 2}, SMALL, CODES}, 0, {2 * (8 * 193572 + 98304), 2 * (8 * 8 + 1)}},
+    /* Rank 1: 6,144; (156 + 256) x 128 + 4 x 2; 156 x 128 + 4 x 3; 384 x 128 x 2: 177,172. 156 x 256. */
+    {{{1, 1, 2}, SMALL, CODES}, 1, {2 * (8 * 177172 + 39936), 2 * (8 * 8 + 1)}},
     /* A ring in bf16: keys and values of 384 tokens, both heads: 2 x 384 x 256 x 2 in 2. Around the ring it is the same. */
     {{{1, 2, 1}, SMALL, .compute_bytes = 2}, 0, {2 * (8 * 393216 + 98304), 2 * (8 * 2 + 1)}},
     {{{1, 2, 1}, .fast_ring = true, SMALL, .compute_bytes = 2}, 0, {2 * (8 * 393216 + 98304), 2 * (8 * 2 + 1)}},
     /*
-     * 256, 128, 128, 28 tokens; the last two have no head. Rank 0: 3 x 3,072; keys to one: 2 x 256 x 128 + 4 x 2; queries
-     * 256 x 128 + 4 x 4; output 284 x 128 x 2: 180,248 in 6 + 3 + 2 + 3. 3 x 256 x 256.
+     * 256, 128, 128, 28 tokens; the last two have no head. Rank 0: 3 x 6,144; keys to one: 2 x 256 x 128 + 4 x 2; queries
+     * 256 x 128 + 4 x 4; output 284 x 128 x 2: 189,464 in 6 + 3 + 2 + 3. 3 x 256 x 256.
      */
-    {{{1, 1, 4}, SMALL, CODES}, 0, {2 * (8 * 180248 + 196608), 2 * (8 * 14 + 3)}},
-    /* Rank 3: 9,216; keys to two: 2 x ((28 + 128) x 128 + 4); queries 2 x (28 x 128 + 4): 56,336 in 6 + 6 + 4. 3 x 28 x 256. */
-    {{{1, 1, 4}, SMALL, CODES}, 3, {2 * (8 * 56336 + 21504), 2 * (8 * 16 + 3)}},
+    {{{1, 1, 4}, SMALL, CODES}, 0, {2 * (8 * 189464 + 196608), 2 * (8 * 14 + 3)}},
+    /* Rank 3: 18,432; keys to two: 2 x ((28 + 128) x 128 + 4); queries 2 x (28 x 128 + 4): 65,552 in 6 + 6 + 4. 3 x 28 x 256. */
+    {{{1, 1, 4}, SMALL, CODES}, 3, {2 * (8 * 65552 + 21504), 2 * (8 * 16 + 3)}},
     /* Branches apart: 16 x 9 x 12 x 20 x 4 to the other one. */
     {{{2, 1, 1}, SMALL, CODES}, 1, {138240, 1}},
     /* Rank 3 is member 1, f32: keys 2 x 156 x 128 x 4, queries half of it, output 384 x 128 x 4: 436,224 in 2 + 1 + 1. */
     {{{2, 1, 2}, SMALL, .compute_bytes = 4}, 3, {8 * 436224 + 39936 + 138240, 8 * 4 + 1 + 1}},
     /*
-     * One block, 3 heads on 2 x 3 members of 128, 128, 128, 128, 28 and no tokens, fast. Rank 1 (one head): 5 x 12 x 384 in
+     * One block, 3 heads on 2 x 3 members of 128, 128, 128, 128, 28 and no tokens, fast. Rank 1 (one head): 5 x 24 x 384 in
      * 10; keys 2 x (2 x 128 x 128 + 4) in 3, queries 2 x (128 x 128 + 8) in 2; two blocks around the ring, of 256 tokens
      * 2 x 256 x 128 + 8 and of 28 tokens (28 + 128) x 128 + 4, in 3 + 3; output 128 x 128 x 2. 5 x 128 x 256 in 5.
      */
@@ -234,8 +234,8 @@ static const step_case step_cases[] = {
       .patch_len = 64,
       CODES},
      1,
-     {2 * (239652 + 163840), 2 * (22 + 5)}},
-    /* Rank 5 has no tokens: 23,040 in 10; blocks of 28 and of 256 tokens; output 28 x 128 x 2. */
+     {2 * (262692 + 163840), 2 * (22 + 5)}},
+    /* Rank 5 has no tokens: 46,080 in 10; blocks of 28 and of 256 tokens; output 28 x 128 x 2. */
     {{{1, 3, 2},
       .fast_ring = true,
       .num_tokens = 540,
@@ -245,11 +245,11 @@ static const step_case step_cases[] = {
       .patch_len = 64,
       CODES},
      5,
-     {2 * (23040 + 19972 + 65544 + 7168), 2 * 17}},
+     {2 * (46080 + 19972 + 65544 + 7168), 2 * 17}},
     /* The same without --fast_ring, rank 1: keys to 3 x 3 - 1 heads on 5 members instead: 8 x 32,772 in 15. */
     {{{1, 3, 2}, .num_tokens = 540, .num_heads = 3, .head_dim = 128, .num_layers = 1, .patch_len = 64, CODES},
      1,
-     {2 * (23040 + 262176 + 32784 + 32768 + 163840), 2 * (10 + 15 + 2 + 1 + 5)}},
+     {2 * (46080 + 262176 + 32784 + 32768 + 163840), 2 * (10 + 15 + 2 + 1 + 5)}},
     /* Alone. */
     {{{1, 1, 1}, SMALL, CODES}, 0, {0, 0}},
 };
