@@ -4,8 +4,8 @@
 #ifndef SKY_BENCH_SCALING_H
 #define SKY_BENCH_SCALING_H
 
-#include "engine/engine.h"
 #include "scaling_traffic.h"
+#include "skyreels.h"
 
 #include <jansson.h>
 

@@ -1,5 +1,7 @@
 #include "fault.h"
 
+#include "base/status.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>

@@ -20,7 +20,7 @@
 #ifndef SKY_LAUNCH_FAULT_H
 #define SKY_LAUNCH_FAULT_H
 
-#include "engine/engine.h"
+#include "skyreels.h"
 
 #define SKY_FAULT_VARIABLE "SKYREELS_FAULT"
 

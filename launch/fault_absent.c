@@ -1,4 +1,5 @@
 /* Stands for fault.c in all programs but skyreels-mpi-faults. */
+#include "base/status.h"
 #include "fault.h"
 
 #include <stdlib.h>

@@ -5,7 +5,6 @@
 #include "base/file.h"
 #include "build_info.h"
 #include "engine/fingerprint.h"
-#include "engine/plan.h"
 #include "fault.h"
 #include "media/video.h"
 #include "model/text_encoder.h"
@@ -190,8 +189,8 @@ static void say_what(const program *p)
             s->attention_8bit                    ? "8-bit"
             : s->precision == SKY_PRECISION_FP32 ? "32-bit"
                                                  : "16-bit",
-            p->backend->name, sky_group_size(p->group), sky_group_size(p->group) == 1 ? "" : "s", p->num_threads,
-            p->num_threads == 1 ? "" : "s");
+            sky_backend_name(p->backend), sky_group_size(p->group), sky_group_size(p->group) == 1 ? "" : "s",
+            p->num_threads, p->num_threads == 1 ? "" : "s");
     fprintf(stderr,
             "%" PRId64 " frames of %" PRId64 " x %" PRId64 " (%" PRId64 " tokens), %" PRId64 " steps, seed %" PRIu64
             "\n",

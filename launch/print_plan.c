@@ -1,4 +1,7 @@
 #include "print_plan.h"
+#include "parallel/layout.h"
+
+#include "base/span.h"
 
 #include <inttypes.h>
 #include <string.h>

@@ -4,7 +4,7 @@
 #ifndef SKY_LAUNCH_PRINT_PLAN_H
 #define SKY_LAUNCH_PRINT_PLAN_H
 
-#include "engine/plan.h"
+#include "skyreels.h"
 
 #include <jansson.h>
 #include <stdio.h>

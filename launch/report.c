@@ -1,6 +1,7 @@
 #include "report.h"
 
 #include "build_info.h"
+#include "engine/settings.h"
 
 #include <inttypes.h>
 #include <jansson.h>

@@ -5,8 +5,8 @@
 #define SKY_LAUNCH_REPORT_H
 
 #include "base/file.h"
-#include "engine/engine.h"
 #include "print_plan.h"
+#include "skyreels.h"
 
 typedef struct sky_report {
     const sky_settings *settings;

@@ -1,6 +1,6 @@
 #include "terminal.h"
 
-#include "engine/engine.h"
+#include "skyreels.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

@@ -7,7 +7,7 @@
 #define SKY_LAUNCH_TERMINAL_H
 
 #include "base/log.h"
-#include "engine/progress.h"
+#include "skyreels.h"
 
 #include <stdbool.h>
 

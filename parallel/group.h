@@ -22,53 +22,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct sky_group sky_group;
-
-/* A group of one, without MPI. */
-sky_status sky_group_self_create(sky_group **out);
-
-/* Collective. Takes NULL, sets NULL. No exchange may be under way; devices whose memory was exchanged are still open. */
-void sky_group_destroy(sky_group **group);
-
-/*
- * A group keeps pinned memory and events of the device whose memory it exchanges. One that outlives the device has to be told
- * before the device is closed; it may then serve another one. Nothing is under way. Not collective.
- */
-void sky_group_forget_device(sky_group *group);
-
-int sky_group_rank(const sky_group *group);
-int sky_group_size(const sky_group *group);
-
-/* Whose number messages give: this rank's in the group that all were split from. */
-int sky_group_world_rank(const sky_group *group);
-
-/* "self" or "mpi", for reports. */
-const char *sky_group_name(const sky_group *group);
-
-/*
- * Ends a phase. Collective; each rank passes how the phase ended for it. All ranks return the status of the lowest rank
- * that failed, and have its message, with "rank R: " (its world rank) in front unless a message names a rank already. When
- * all were fine, returns SKY_OK. A group of one returns st as it is. Where talking itself fails, a rank that was fine
- * returns COMM, another its own status. A rank that passes COMM gets it back at once and tells nobody: the others may be
- * waiting for what it did not send, and only the end of the process ends that (launch).
- *
- *     st = load_my_part(...);                        // may fail on one rank
- *     SKY_TRY_GOTO(sky_group_agree(group, st));      // now all know
- */
-sky_status sky_group_agree(sky_group *group, sky_status st);
-
-/* Returns when all ranks have entered. Collective. */
-sky_status sky_group_barrier(sky_group *group);
-
-/* Copies root's buf to all. Collective; root and bytes alike. */
-sky_status sky_group_broadcast(sky_group *group, int root, void *buf, size_t bytes);
-
-/*
- * recv = the `bytes` of rank 0, of rank 1, ...: size x bytes in all. Collective; bytes alike. send may be this rank's
- * place in recv; otherwise they do not overlap.
- */
-sky_status sky_group_all_gather(sky_group *group, const void *send, size_t bytes, void *recv);
-
 /*
  * What one rank sends to a peer and receives from it. A list may name a peer several times and leave peers out; the own
  * rank is a peer like others. The k-th send to a peer that is not empty meets the peer's k-th receive from this rank that is
@@ -123,9 +76,6 @@ sky_status sky_group_list(sky_group *group, int n, sky_exchange **out);
  * What this rank has sent to other ranks by exchanges of this group so far: bytes, and messages (entries of a list whose send
  * was not empty). Counted when an exchange has begun. Agreements, broadcasts and gathers are not counted.
  */
-typedef struct sky_traffic {
-    uint64_t bytes, messages;
-} sky_traffic;
 sky_traffic sky_group_traffic(const sky_group *group);
 
 /* In place of an exchange, for whoever plans: adds what sky_group_traffic() would grow by to *planned, which may be NULL. */

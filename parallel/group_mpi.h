@@ -9,9 +9,6 @@
 
 #include "parallel/group.h"
 
-/* Collective over all ranks. Errors: INTERNAL where MPI is not running, COMM, NOMEM. */
-sky_status sky_group_world_create(sky_group **out);
-
 /*
  * The same with messages cut into pieces of at most piece_bytes, in [1, INT_MAX] and alike on all ranks. MPI counts are
  * int, so there must be pieces; this lets a test see them without moving gigabytes.

@@ -18,20 +18,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct sky_rank_layout {
-    int cfg_degree, ring_degree, ulysses_degree; /* in a request, 0 leaves a degree open */
-} sky_rank_layout;
-
-/*
- * What was asked for. use_usp: the sequence is to be split before guidance is (1), is not to be split (-1: ring_degree and
- * ulysses_degree are 1), or as is best (0). Degrees that are given come first: with 1 and ulysses_degree x ring_degree of half
- * the ranks, cfg_degree is 2.
- */
-typedef struct sky_rank_layout_request {
-    sky_rank_layout degrees;
-    int use_usp;
-} sky_rank_layout_request;
-
 /*
  * Fills the degrees left open, for num_ranks ranks, attention of num_heads heads and num_branches guidance branches (1 or 2).
  * cfg_degree first, where num_ranks allows it and --use_usp does not ask otherwise; then the largest ulysses_degree that
@@ -53,11 +39,6 @@ int sky_rank_layout_ranks(const sky_rank_layout *layout);
 /* Members of a sequence: ring_degree x ulysses_degree. */
 int sky_rank_layout_members(const sky_rank_layout *layout);
 
-typedef struct sky_place {
-    int branch_group; /* computes the branches b with b % cfg_degree = branch_group */
-    int member;       /* in the sequence: ring * ulysses_degree + ulysses */
-    int ring, ulysses;
-} sky_place;
 sky_place sky_rank_layout_place(const sky_rank_layout *layout, int rank);
 
 /* "guidance 2 x ring 1 x Ulysses 4" in text; returns it. */

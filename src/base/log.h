@@ -6,17 +6,7 @@
 #ifndef SKY_BASE_LOG_H
 #define SKY_BASE_LOG_H
 
-typedef enum sky_log_level {
-    SKY_LOG_DEBUG,
-    SKY_LOG_INFO,
-    SKY_LOG_WARNING,
-} sky_log_level;
-
-typedef struct sky_log {
-    void (*write)(void *user, sky_log_level level, const char *line); /* NULL: drop; line has no newline */
-    void *user;
-    sky_log_level least; /* lines below this level are dropped */
-} sky_log;
+#include "skyreels.h"
 
 /* Formats one line (at most 1,023 bytes) and hands it to the sink. log may be NULL. */
 void sky_log_line(const sky_log *log, sky_log_level level, const char *format, ...)

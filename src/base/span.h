@@ -7,11 +7,7 @@
 #ifndef SKY_BASE_SPAN_H
 #define SKY_BASE_SPAN_H
 
-#include <stdint.h>
-
-typedef struct sky_span {
-    int64_t first, count;
-} sky_span;
+#include "skyreels.h"
 
 static inline int64_t sky_span_end(sky_span span)
 {

@@ -10,27 +10,7 @@
 #ifndef SKY_BASE_STATUS_H
 #define SKY_BASE_STATUS_H
 
-typedef enum sky_status {
-    SKY_OK = 0,
-    SKY_ERR_USAGE,       /* the caller or user asked for something that is not offered */
-    SKY_ERR_SHAPE,       /* tensor shapes disagree */
-    SKY_ERR_DTYPE,       /* tensor types disagree */
-    SKY_ERR_UNSUPPORTED, /* valid, but this backend or build cannot */
-    SKY_ERR_INPUT,       /* a file's content is refused */
-    SKY_ERR_MISMATCH,    /* files are each valid but do not fit together */
-    SKY_ERR_IO,          /* reading or writing failed */
-    SKY_ERR_NOMEM,       /* out of memory */
-    SKY_ERR_DEVICE,      /* an accelerator or its library failed */
-    SKY_ERR_COMM,        /* communication between ranks failed */
-    SKY_ERR_INTERNAL,    /* a mistake of ours */
-    SKY_STATUS_COUNT
-} sky_status;
-
-/* Short name of a code, such as "INPUT"; never NULL. */
-const char *sky_status_name(sky_status st);
-
-/* Exit code of the program for a status: 0, 64 usage or unsupported, 65 input refused, 70 internal, 71 device, 74 I/O, 78 mismatch. */
-int sky_status_exit_code(sky_status st);
+#include "skyreels.h"
 
 /*
  * Messages are one line of UTF-8 that a terminal may be given, whatever they quote: control characters, what is invisible or
@@ -42,10 +22,6 @@ sky_status sky_fail(sky_status st, const char *format, ...) __attribute__((forma
 
 /* Puts "place: " in front of this thread's message and returns st; does nothing for SKY_OK. */
 sky_status sky_fail_in(sky_status st, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-/* This thread's message; "" when nothing has failed since sky_clear_message(). Valid until the next sky_fail(). */
-const char *sky_message(void);
-void sky_clear_message(void);
 
 /* Passes a failure on. For functions that own nothing at that point. */
 #define SKY_TRY(expr)                      \

@@ -1,6 +1,8 @@
 /* The denoising loop. Nothing is allocated in it. */
 #include "engine/render.h"
 #include "ops/ops.h"
+#include "sample/noise.h"
+#include "sample/unipc.h"
 
 #include <inttypes.h>
 #include <math.h>

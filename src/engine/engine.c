@@ -1,4 +1,4 @@
-#include "engine/engine.h"
+#include "skyreels.h"
 
 #include "engine/render.h"
 

@@ -31,27 +31,8 @@
 #define SKY_ENGINE_FINGERPRINT_H
 
 #include "base/file.h"
-#include "engine/engine.h"
 #include "parallel/group.h"
-
-typedef struct sky_fingerprint sky_fingerprint;
-
-/* Takes memory for inference_steps of a usual model; larger ones allocate in the denoising loop. Errors: NOMEM. */
-sky_status sky_fingerprint_create(int64_t inference_steps, sky_fingerprint **out);
-void sky_fingerprint_destroy(sky_fingerprint **fp);
-
-/*
- * What to give the engine; borrows fp and next. Rows with names other than those above are passed over. Its functions
- * fail with NOMEM, and with INTERNAL where rows do not begin at a group's border.
- */
-sky_engine_observer sky_fingerprint_observer(sky_fingerprint *fp, const sky_engine_observer *next);
-
-/*
- * All ranks' stages as text, on every rank: a line that names the format, then for each stage a line such as
- * "step 3 prompt block_7  0123456789abcdef". The caller frees *text. Collective over group, whose ranks made the render.
- * Errors: NOMEM, COMM; INTERNAL, naming the first stage whose ranks hold different values - *text is made then too.
- */
-sky_status sky_fingerprint_text(const sky_fingerprint *fp, sky_group *group, char **text);
+#include "skyreels.h"
 
 /*
  * Writes that text and completes the file. Collective; file is used on rank 0 only, elsewhere NULL. All ranks return the

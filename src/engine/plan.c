@@ -1,4 +1,4 @@
-#include "engine/plan.h"
+#include "skyreels.h"
 
 #include "base/memory.h"
 #include "engine/render.h"

@@ -1,5 +1,6 @@
 /* Whether what a plan needs is there, and what to say where it is not. */
-#include "engine/plan.h"
+#include "base/status.h"
+#include "skyreels.h"
 
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-#include "engine/progress.h"
+#include "skyreels.h"
 
 const char *sky_phase_name(sky_phase phase)
 {

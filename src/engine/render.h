@@ -7,10 +7,13 @@
 #ifndef SKY_ENGINE_RENDER_H
 #define SKY_ENGINE_RENDER_H
 
-#include "engine/engine.h"
+#include "engine/settings.h"
 #include "model/text_encoder.h"
 #include "model/transformer.h"
 #include "model/vae.h"
+#include "ops/ctx.h"
+#include "parallel/layout.h"
+#include "parallel/sequence.h"
 #include "text/tokenizer.h"
 
 /* The two passes of classifier-free guidance. */

@@ -37,8 +37,8 @@
 #ifndef SKY_OPS_BACKEND_H
 #define SKY_OPS_BACKEND_H
 
-#include "ops/backend_list.h"
 #include "ops/ops.h"
+#include "skyreels.h"
 
 typedef enum sky_queue {
     SKY_QUEUE_COMPUTE,  /* ops and the plain copies */

@@ -1,4 +1,9 @@
-#include "ops/backend_list.h"
+/*
+ * The backends of this build. The list is the build's: a backend's own CMakeLists.txt adds its name to the property
+ * SKY_BACKENDS of skyreels, and the function sky_backend_NAME() is its table. Nothing else names it: launch, bench and tests
+ * walk the list.
+ */
+#include "skyreels.h"
 
 #include "ops/backend.h"
 

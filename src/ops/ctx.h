@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "base/tensor.h"
-#include "ops/backend_list.h"
+#include "skyreels.h"
 
 enum { SKY_HELD_MESSAGE_BYTES = 2048 };
 

@@ -16,11 +16,6 @@
 
 #include "ops/ctx.h"
 
-typedef enum sky_time_grid {
-    SKY_GRID_ORIGINAL,  /* scheduler/fm_solvers_unipc.py */
-    SKY_GRID_DIFFUSERS, /* diffusers UniPCMultistepScheduler with use_flow_sigmas */
-} sky_time_grid;
-
 typedef struct sky_unipc_config {
     int num_steps; /* 1 to 1000, the number of labels */
     double shift;  /* > 0; so that no two noise levels are the same float */

@@ -1,7 +1,7 @@
 #include "engine/late_render.h"
 
-#include "engine/engine.h"
 #include "engine/fingerprint.h"
+#include "skyreels.h"
 #include "support/test.h"
 
 #include <stdio.h>

@@ -2,9 +2,9 @@
  * The guard of the denoising loop: between the steps nothing is allocated. The linker sends every call of the library and
  * of this program through the functions below (CMakeLists.txt).
  */
-#include "engine/engine.h"
 #include "ops/cpu/cpu.h"
 #include "ops/ref/ref.h"
+#include "skyreels.h"
 #include "support/test.h"
 
 #include <stdatomic.h>

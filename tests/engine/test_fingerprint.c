@@ -1,5 +1,6 @@
 /* Fingerprints of stages: what they depend on, what they do not, what is written, and the script that compares. */
 #include "engine/fingerprint.h"
+#include "parallel/partition.h"
 #include "support/test.h"
 
 #include <stdio.h>

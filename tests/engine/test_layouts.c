@@ -2,6 +2,7 @@
 #include "engine/fingerprint.h"
 #include "ops/cpu/cpu.h"
 #include "ops/ref/ref.h"
+#include "parallel/layout.h"
 #include "parallel/mpi_main.h"
 #include "support/test.h"
 

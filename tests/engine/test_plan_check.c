@@ -1,5 +1,5 @@
 /* What fits: plans made by hand, of ranks on machines and devices that no test has. */
-#include "engine/plan.h"
+#include "skyreels.h"
 #include "support/test.h"
 
 #include <string.h>

@@ -1,9 +1,9 @@
 /*
  * Whole videos in this process, one rank, against what the published pipelines make.
  */
-#include "engine/engine.h"
 #include "ops/cpu/cpu.h"
 #include "ops/ref/ref.h"
+#include "skyreels.h"
 #include "support/compare.h"
 #include "support/golden.h"
 #include "support/test.h"
