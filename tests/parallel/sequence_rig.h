@@ -24,7 +24,7 @@ typedef void (*sequence_body)(sequence_rig *rig);
 
 /*
  * Runs the body for every layout of all ranks, split for guidance too, with the reference and the CPU backend, for whole
- * lists of numbers of tokens and heads. Collective; bodies must not leave early.
+ * lists of numbers of tokens and heads, and with late devices (support/late.h) for two of them. Collective; bodies must not leave early.
  */
 void sequence_rig_run(sequence_body body, const void *with);
 
