@@ -8,6 +8,7 @@
 #include "ops/ref/ref.h"
 #include "parallel/mpi_main.h"
 #include "support/compare.h"
+#include "support/late.h"
 #include "support/test.h"
 
 #include <inttypes.h>
@@ -16,8 +17,7 @@
 
 #define MODEL SKY_TEST_MODELS "/shapes-t2v"
 
-typedef enum backend_kind { REF, CPU, SENSITIVE } backend_kind;
-static const char *const backend_names[] = {"ref", "cpu", "cpu, sensitive to places"};
+typedef enum backend_kind { REF, CPU, SENSITIVE, LATE } backend_kind; /* LATE and on: late devices, by kind */
 
 /*
  * The CPU backend, but for what the contracts allow and no backend does: a row of linear depends on its place within a
@@ -49,6 +49,9 @@ static sky_status sensitive_attention(sky_ctx *ctx, const sky_attention_args *ar
 /* `table` is the fixture's, where a backend of its own is wanted. */
 static const sky_backend *backend_of(backend_kind kind, sky_backend *table)
 {
+    if (kind >= LATE) {
+        return late_backend((late_kind)(kind - LATE));
+    }
     if (kind != SENSITIVE) {
         return kind == REF ? sky_backend_ref() : sky_backend_cpu();
     }
@@ -75,9 +78,7 @@ typedef struct fixture {
 static sky_status load(fixture *f, backend_kind kind, sky_dtype compute)
 {
     f->ctx = (sky_ctx){.backend = backend_of(kind, &f->own_backend), .arena = &f->arena};
-    if (kind != REF) {
-        SKY_TRY(sky_cpu_device_create(1, &f->ctx.device));
-    }
+    SKY_TRY(sky_device_open(f->ctx.backend, &(sky_device_options){.num_threads = 1}, &f->ctx.device));
     SKY_TRY(sky_checkpoint_open(MODEL, &f->checkpoint));
     SKY_TRY(sky_weights_create(&f->ctx, f->checkpoint, SKY_VAE, NULL, &f->weights));
     return sky_vae_create(f->weights, compute, true, &f->vae);
@@ -88,7 +89,8 @@ static bool setup(fixture *f, backend_kind kind, sky_dtype compute, int64_t num_
 {
     sky_group *world = mpi_test_world();
     const int rank = sky_group_rank(world);
-    test_parameters("%s %s, %" PRId64 " latent frames of %" PRId64 " x %" PRId64 ", rank %d of %d", backend_names[kind],
+    test_parameters("%s %s, %" PRId64 " latent frames of %" PRId64 " x %" PRId64 ", rank %d of %d",
+                    kind == SENSITIVE ? "cpu, sensitive to places" : backend_of(kind, NULL)->name,
                     sky_dtype_name(compute), num_frames, height, width, rank, sky_group_size(world));
     *f = (fixture){.num_frames = num_frames, .height = height, .width = width};
     sky_status st = load(f, kind, compute);
@@ -111,9 +113,7 @@ static void teardown(fixture *f)
     sky_vae_destroy(&f->vae);
     sky_weights_destroy(&f->weights);
     sky_checkpoint_destroy(&f->checkpoint);
-    if (f->ctx.device != NULL) {
-        sky_cpu_device_destroy(&f->ctx.device);
-    }
+    sky_device_close(f->ctx.backend, &f->ctx.device);
 }
 
 /* An array whose rows are partitioned: [planes, rows, row_bytes]. */
@@ -165,6 +165,41 @@ static void expect_ok(sky_status st)
     }
 }
 
+/* Device memory with a copy of what is on the host. */
+static void *device_copy(const fixture *f, const void *host, size_t bytes)
+{
+    void *block = NULL;
+    expect_ok(f->ctx.backend->alloc(f->ctx.device, bytes, &block));
+    expect_ok(f->ctx.backend->upload(f->ctx.device, block, host, bytes));
+    return block;
+}
+
+static void copy_back(const fixture *f, void *host, void *block, size_t bytes)
+{
+    expect_ok(f->ctx.backend->download(f->ctx.device, host, block, bytes));
+    f->ctx.backend->free(f->ctx.device, block);
+}
+
+/* args, whose arrays are on the host, with copies on the device; in an arena of so many bytes. */
+static void run_on_device(fixture *f, vae_call what, const sky_vae_args *args, size_t arena_bytes)
+{
+    sky_vae_args on_device = *args;
+    const size_t latents_bytes = sky_tensor_bytes(&args->latents);
+    const size_t frames_bytes = sky_tensor_bytes(&args->frames);
+    unsigned char *nans = malloc(arena_bytes + 1);
+    SKY_ASSERT(nans != NULL);
+    memset(nans, 0xff, arena_bytes); /* NaN: what is read must have been written */
+    void *block = device_copy(f, nans, arena_bytes);
+    free(nans);
+    on_device.latents.data = device_copy(f, args->latents.data, latents_bytes);
+    on_device.frames.data = device_copy(f, args->frames.data, frames_bytes);
+    sky_arena_init(&f->arena, block, arena_bytes);
+    expect_ok(what(&f->ctx, f->vae, &on_device));
+    copy_back(f, args->latents.data, on_device.latents.data, latents_bytes);
+    copy_back(f, args->frames.data, on_device.frames.data, frames_bytes);
+    f->ctx.backend->free(f->ctx.device, block);
+}
+
 /* Plans, then runs in an arena of just that size. Collective where there are strips, whatever goes wrong. */
 static void call(fixture *f, vae_call what, const sky_vae_args *args)
 {
@@ -176,13 +211,8 @@ static void call(fixture *f, vae_call what, const sky_vae_args *args)
     sky_traffic sent = sky_group_traffic(f->group);
     EXPECT(sent.bytes == before.bytes && sent.messages == before.messages);
 
-    void *block = aligned_alloc(SKY_ARENA_ALIGNMENT_BYTES, planned_bytes);
-    SKY_ASSERT(block != NULL);
-    memset(block, 0xff, planned_bytes); /* NaN: what is read must have been written */
-    sky_arena_init(&f->arena, block, planned_bytes);
-    expect_ok(what(&f->ctx, f->vae, args));
+    run_on_device(f, what, args, planned_bytes);
     EXPECT(f->arena.used_bytes == 0 && f->arena.peak_bytes == planned_bytes);
-    free(block);
     sent = sky_group_traffic(f->group);
     if (sent.bytes - before.bytes != f->planned.bytes || sent.messages - before.messages != f->planned.messages) {
         test_fail(__FILE__, __LINE__, "planned %" PRIu64 " bytes in %" PRIu64 " messages, sent %" PRIu64 " in %" PRIu64,
@@ -303,6 +333,13 @@ TEST(pieces_across_strips)
         check_encode(&f);
     }
     teardown(&f);
+}
+
+TEST(late_devices)
+{
+    for (int kind = 0; kind < LATE_NUM_KINDS; kind++) {
+        check((backend_kind)(LATE + kind), SKY_BF16, 2, 3, 2);
+    }
 }
 
 /* Slow: each rank computes whole frames as well. */
