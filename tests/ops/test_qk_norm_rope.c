@@ -14,6 +14,7 @@ typedef struct qk_params {
     int64_t tokens, heads, dim, group;
     int num_parts;
     bool mean, nan;
+    bool huge;       /* weights so large that sums saturate */
     bool want_scale; /* look at the scales, else at the codes */
     sky_dtype y;
 } qk_params;
@@ -21,9 +22,9 @@ typedef struct qk_params {
 static const char *describe(const qk_params *p)
 {
     static char text[160];
-    snprintf(text, sizeof text, "S=%d N=%d D=%d group=%d parts=%d x=%s y=%s mean=%d nan=%d %s", (int)p->tokens,
+    snprintf(text, sizeof text, "S=%d N=%d D=%d group=%d parts=%d x=%s y=%s mean=%d nan=%d huge=%d %s", (int)p->tokens,
              (int)p->heads, (int)p->dim, (int)p->group, p->num_parts, sky_dtype_name(p->x), sky_dtype_name(p->y),
-             p->mean, p->nan, p->want_scale ? "scales" : "codes");
+             p->mean, p->nan, p->huge, p->want_scale ? "scales" : "codes");
     return text;
 }
 
@@ -75,12 +76,23 @@ static sky_tensor scales(rig *r, uint64_t seed, int64_t len)
     return t;
 }
 
+static sky_tensor weights(rig *r, const qk_params *p, int64_t len)
+{
+    float *values = malloc((size_t)len * sizeof *values + 1);
+    SKY_ASSERT(values != NULL);
+    for (int64_t i = 0; i < len; i++) {
+        values[i] = (float)op_value(SKY_F32, 3, i) * (p->huge ? 2e7F : 1.0F);
+    }
+    const sky_tensor t = RIG_VALUES(r, SKY_F32, values, len);
+    free(values);
+    return t;
+}
+
 static qk_inputs make_inputs(rig *r, const qk_params *p)
 {
     const int64_t cols = p->heads * p->dim;
     const int64_t len = p->tokens * cols;
-    qk_inputs in = {.weight = RIG_INPUT(r, SKY_F32, 3, cols),
-                    .freqs = RIG_INPUT(r, SKY_F32, 2, p->tokens, p->dim / 2, 2)};
+    qk_inputs in = {.weight = weights(r, p, cols), .freqs = RIG_INPUT(r, SKY_F32, 2, p->tokens, p->dim / 2, 2)};
     in.mean = p->mean ? RIG_INPUT(r, SKY_F32, 7, p->heads, p->dim) : (sky_tensor){0};
     if (p->x == SKY_I32) {
         int32_t *sums = malloc((size_t)len * sizeof *sums + 1);
@@ -385,6 +397,7 @@ TEST(fused_ops_give_the_bytes_of_separate_ones)
             qk_params p = params_of(i, x_types[kind / 4]);
             p.mean = kind % 2 != 0;
             p.nan = kind / 2 % 2 != 0 && p.x != SKY_I32 && p.heads * p.dim > 2;
+            p.huge = kind % 4 == 1; /* the limit is of num_tokens, not of rows */
             test_parameters("%s", describe(&p));
             for (int b = 0; b < 2 * test_num_backends() && !test_failed(); b++) {
                 check_fused(&p, test_backend_at(b / 2), b % 2, RIG_ARENA_BYTES);
