@@ -8,7 +8,9 @@
  *          takes them (linear_sums.h), and large layers need no 16-bit copy of their output.
  * Types    x and weight e4m3 or i8, the same; scales f32; bias f32 or bf16; y bf16, f32 or i32. i8: the sum is exact (K at most
  *          SKY_LINEAR_I8_MAX_LEN) and rounded to f32, every backend gives the same bytes; e4m3: f64 reference, f32
- *          elsewhere; scales and bias in f32, then rounded once.
+ *          elsewhere; scales and bias in f32, then rounded once. e4m3 to bf16: the matrix unit of a GPU keeps fewer bits than f32
+ *          while it adds; its sums may be off by SKY_LINEAR_E4M3_UNIT_ERROR of the largest (bf16 rounds the largest by eight
+ *          times as much).
  * Bytes    As in linear.h: a row of y is the same whatever M is and wherever rows are cut at multiples of
  *          SKY_LINEAR_PIECE_ROWS.
  * Errors   SHAPE, DTYPE
@@ -21,6 +23,7 @@
 #include "ops/linear.h"
 
 enum { SKY_LINEAR_I8_MAX_LEN = 1 << 17 };
+#define SKY_LINEAR_E4M3_UNIT_ERROR 0x1p-11
 
 typedef struct sky_linear_8bit_args {
     sky_tensor y;            /* [M, N]  out */

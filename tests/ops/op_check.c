@@ -8,14 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-static double sum_tolerance(const op_case *c)
+static double sum_tolerance(const op_case *c, const test_backend *which)
 {
+    if (c->unit_tolerance > 0.0 && !sky_backend_find(which->backend)->host_memory) {
+        return c->unit_tolerance;
+    }
     return c->tolerance > 0.0 ? c->tolerance : test_sum_tolerance(c->sum_len);
 }
 
 /* What one element must be within: a rounding of its own, and the sum's error as a part of the largest element. */
-static bool elements_close(const char *what, const op_case *c, sky_dtype dtype, const float *got, const double *want,
-                           int64_t len)
+static bool elements_close(const char *what, const op_case *c, const test_backend *which, sky_dtype dtype,
+                           const float *got, const double *want, int64_t len)
 {
     double largest = 0.0;
     double off_squared = 0.0;
@@ -25,7 +28,7 @@ static bool elements_close(const char *what, const op_case *c, sky_dtype dtype, 
     }
     const int num_roundings = c->num_roundings > 0 ? c->num_roundings : 1;
     const double rounding = test_rounding_tolerance(dtype) * num_roundings;
-    const double sum = sum_tolerance(c);
+    const double sum = sum_tolerance(c, which);
     int64_t num_off = 0;
     int64_t first = 0;
     double worst = 0.0;
@@ -110,11 +113,11 @@ static bool check_one(const op_case *c, const test_backend *which, int64_t skew,
         c->expect(c->params, *want);
     }
     ok = ok && (c->exact ? bytes_equal(what, out.dtype, got, *want, len)
-                         : elements_close(what, c, out.dtype, got, *want, len));
+                         : elements_close(what, c, which, out.dtype, got, *want, len));
     if (ok && *reference != NULL) {
         const double tolerance = c->exact ? 0.0
-                                          : sum_tolerance(c) + test_rounding_tolerance(out.dtype) *
-                                                                   (c->num_roundings > 0 ? c->num_roundings : 1);
+                                          : sum_tolerance(c, which) + test_rounding_tolerance(out.dtype) *
+                                                                          (c->num_roundings > 0 ? c->num_roundings : 1);
         snprintf(what, sizeof what, "%s, skew %d, against the reference", which->name, (int)skew);
         ok = test_close(__FILE__, __LINE__, what, got, *reference, (size_t)len, tolerance);
     }

@@ -85,10 +85,11 @@ typedef struct op_case {
     sky_status (*run)(rig *r, const void *params, sky_tensor *out);
     void (*expect)(const void *params, double *want);
     const void *params;
-    int64_t sum_len;   /* longest sum behind one element */
-    int num_roundings; /* to out's type; 0 means 1 */
-    double tolerance;  /* of the sum, where it is not that of test_sum_tolerance(sum_len) */
-    bool exact;        /* the bytes of expect(), rounded to out's type */
+    int64_t sum_len;       /* longest sum behind one element */
+    int num_roundings;     /* to out's type; 0 means 1 */
+    double tolerance;      /* of the sum, where it is not that of test_sum_tolerance(sum_len) */
+    double unit_tolerance; /* of the sum, where a GPU's matrix unit makes it (ops/linear_8bit.h); 0: the same */
+    bool exact;            /* the bytes of expect(), rounded to out's type */
 } op_case;
 
 /*
