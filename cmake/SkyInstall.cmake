@@ -27,6 +27,8 @@ foreach(library IN LISTS link_libraries)
     foreach(file IN LISTS MPI_C_LIBRARIES)
       string(APPEND pc_libs " ${file}")
     endforeach()
+  elseif(library MATCHES "^CUDA::(.+)$") # the toolkit's own libraries have no pkg-config name that stays
+    string(APPEND pc_libs " ${CUDA_${CMAKE_MATCH_1}_LIBRARY} -ldl -lrt")
   elseif(library STREQUAL "Threads::Threads")
     string(APPEND pc_libs " -pthread")
   endif()

@@ -26,9 +26,16 @@ endif()
 set(CMAKE_C_FLAGS_RELEASE "-O3 -g1")
 set(CMAKE_C_FLAGS_RELWITHDEBINFO "-O2 -g")
 
+# CUDA's compiler takes other words for its options (kernels/CMakeLists.txt).
+function(sky_add_c_options)
+  foreach(option IN LISTS ARGV)
+    add_compile_options($<$<COMPILE_LANGUAGE:C>:${option}>)
+  endforeach()
+endfunction()
+
 # Asserts of ours stay on in every build; floating point is exactly what the source says (no contraction, see docs/numerics.md).
 add_compile_definitions(_GNU_SOURCE)
-add_compile_options(-Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla
+sky_add_c_options(-Wall -Wextra -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla
                     -Wno-missing-field-initializers -ffp-contract=off)
 
 # What compiler and linker offer against the next mistake in code that reads files of strangers. _FORTIFY_SOURCE needs
@@ -37,20 +44,20 @@ option(SKY_HARDEN "Stack protector, _FORTIFY_SOURCE, full RELRO, PIE" ON)
 include(CheckPIESupported)
 check_pie_supported(LANGUAGES C)
 if(SKY_HARDEN)
-  add_compile_options(-fstack-protector-strong -fstack-clash-protection)
+  sky_add_c_options(-fstack-protector-strong -fstack-clash-protection)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    add_compile_options(-fcf-protection)
+    sky_add_c_options(-fcf-protection)
   endif()
   if(NOT SKY_SANITIZE AND NOT CMAKE_BUILD_TYPE STREQUAL "Debug" AND NOT CMAKE_C_FLAGS MATCHES "_FORTIFY_SOURCE")
-    add_compile_options(-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+    sky_add_c_options(-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
   endif()
   add_link_options(-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack)
 endif()
 if(SKY_WERROR)
-  add_compile_options(-Werror)
+  sky_add_c_options(-Werror)
 endif()
 if(SKY_SANITIZE)
   # A finding ends the program, so that no test passes over one.
-  add_compile_options(-fsanitize=${SKY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  sky_add_c_options(-fsanitize=${SKY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${SKY_SANITIZE})
 endif()

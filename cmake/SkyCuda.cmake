@@ -1,0 +1,26 @@
+# Whether the CUDA backend (kernels/) is built: sets SKY_CUDA_FOUND and SKY_CUDA_SUMMARY. Included before the first target: a language
+# is enabled for the whole tree or for nothing.
+find_program(SKY_NVCC nvcc PATHS /usr/local/cuda/bin)
+set(SKY_CUDA_ARCHITECTURES "80;89;90a;100;120" CACHE STRING "GPUs to compile kernels for: 90a is sm_90a")
+set(SKY_CUDA_FOUND OFF)
+if(SKY_CUDA STREQUAL "ON" AND NOT SKY_NVCC)
+  message(FATAL_ERROR "SKY_CUDA=ON, but nvcc was not found: put it on PATH, or use SKY_CUDA=AUTO or OFF")
+endif()
+if(SKY_CUDA STREQUAL "OFF")
+  set(SKY_CUDA_SUMMARY "CPU (SKY_CUDA=OFF)")
+elseif(NOT SKY_NVCC)
+  set(SKY_CUDA_SUMMARY "CPU (no nvcc found: install the CUDA toolkit, 13.0 or later, and configure again for GPUs)")
+else()
+  set(CMAKE_CUDA_COMPILER ${SKY_NVCC})
+  list(TRANSFORM SKY_CUDA_ARCHITECTURES APPEND -real OUTPUT_VARIABLE CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_STANDARD 17)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  # Programs are C: the C compiler links them.
+  set(CMAKE_CUDA_LINKER_PREFERENCE_PROPAGATES 0)
+  set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON) # installed programs find cuBLASLt where it was found here
+  set(SKY_CUDA_FOUND ON)
+  list(JOIN SKY_CUDA_ARCHITECTURES ", sm_" architectures)
+  set(SKY_CUDA_SUMMARY "CPU and CUDA (nvcc ${CMAKE_CUDA_COMPILER_VERSION}, sm_${architectures})")
+endif()
