@@ -1,6 +1,5 @@
-/* One video, stage by stage. */
+/* What the stages of a video share: its beginning and end, memory, weights. */
 #include "engine/render.h"
-#include "media/video.h"
 #include "ops/backend.h"
 
 #include <inttypes.h>
@@ -151,7 +150,7 @@ sky_status sky_render_load(render *r, sky_component component, sky_phase phase, 
     return SKY_OK;
 }
 
-/* ---- stages ---- */
+/* ---- beginning and end ---- */
 
 static sky_status need_dim(const render *r, sky_component component, const char *name, int axis, int64_t *out)
 {
@@ -230,71 +229,4 @@ void sky_render_end(render *r)
     free(r->frames);
     sky_render_free_ranks(r);
     sky_checkpoint_destroy(&r->checkpoint);
-}
-
-static sky_status check_output(const render *r)
-{
-    if (r->settings->output == NULL) {
-        return sky_fail(SKY_ERR_USAGE, "--output is missing: where the video goes");
-    }
-    return render_is_first(r) ? sky_video_check_path(r->settings->output) : SKY_OK;
-}
-
-/* Rank 0 alone. */
-static sky_status write_video(render *r)
-{
-    const sky_settings *s = r->settings;
-    const double start = sky_seconds_now();
-    json_t *settings = sky_settings_json(s);
-    char *metadata = settings != NULL ? json_dumps(settings, JSON_COMPACT) : NULL;
-    json_decref(settings);
-    if (metadata == NULL) {
-        return sky_fail(SKY_ERR_NOMEM, "metadata of the video");
-    }
-    sky_render_progress(r, SKY_PHASE_WRITE, 0, 1);
-    const sky_status st = sky_video_write(s->output, &(sky_video){.frames = r->frames,
-                                                                  .num_frames = s->num_frames,
-                                                                  .height = s->height,
-                                                                  .width = s->width,
-                                                                  .fps = (int)s->fps,
-                                                                  .title = s->prompt,
-                                                                  .metadata = metadata});
-    free(metadata);
-    r->result->seconds[SKY_PHASE_WRITE] = sky_seconds_now() - start;
-    if (st == SKY_OK) {
-        sky_render_progress(r, SKY_PHASE_WRITE, 1, 1);
-    }
-    return st;
-}
-
-/* Rank 0 alone. */
-static sky_status show_and_write(render *r)
-{
-    SKY_TRY(sky_render_observe_frames(r));
-    SKY_TRY(sky_render_enter(r, SKY_PHASE_WRITE, 0));
-    return write_video(r);
-}
-
-static sky_status run_stages(render *r)
-{
-    sky_group *group = r->engine->config.group;
-    SKY_TRY(sky_group_agree(group, check_output(r)));
-    SKY_TRY(sky_render_check_memory(r));
-    SKY_TRY(sky_render_encode_text(r));
-    SKY_TRY(sky_render_denoise(r));
-    SKY_TRY(sky_render_decode(r));
-    return sky_group_agree(group, render_is_first(r) ? show_and_write(r) : SKY_OK);
-}
-
-sky_status sky_engine_render(sky_engine *engine, const sky_settings *settings, sky_result *result)
-{
-    render r;
-    const double start = sky_seconds_now();
-    sky_status st = sky_render_begin(engine, settings, result, &r);
-    if (st == SKY_OK) {
-        st = run_stages(&r);
-    }
-    sky_render_end(&r);
-    result->seconds_total = sky_seconds_now() - start;
-    return st;
 }
