@@ -151,20 +151,17 @@ static sky_status observe_latents(sky_ctx *ctx, render *r, loop *l, int step)
         return SKY_OK;
     }
     SKY_TRY(sky_ctx_download(ctx, l->staging, &l->latents));
-    return sky_render_observe_latents(r, step, l->staging);
+    return sky_ctx_failed(ctx) ? SKY_OK : sky_render_observe_latents(r, step, l->staging);
 }
 
 /*
- * A look at the latents, and the velocities of own branches. Failures are held back, since members meet in every block; a
- * rank that comes with one (st, of the solver in the step before) computes nothing and meets the others all the same. What it
- * sends is nothing to look at, so all agree before anybody does.
+ * A look at the latents, and the velocities of own branches. Comes with a hold, since members meet in every block and a rank
+ * that fails still has to pass by there; ends it where all agree, before anybody looks at what may have been computed by a rank
+ * that had failed.
  */
-static sky_status make_velocities(sky_ctx *ctx, render *r, loop *l, int step, sky_status st)
+static sky_status make_velocities(sky_ctx *ctx, render *r, loop *l, int step)
 {
     sky_group *group = r->engine->config.group;
-    sky_held held;
-    sky_ctx_hold(ctx, &held);
-    (void)sky_ctx_keep(ctx, st);
     (void)sky_ctx_keep(ctx, sky_render_enter(r, SKY_PHASE_DENOISE, step));
     if (!sky_ctx_failed(ctx)) {
         (void)sky_ctx_keep(ctx, observe_latents(ctx, r, l, step));
@@ -213,6 +210,36 @@ static sky_status plan_loop(sky_ctx *ctx, render *r, loop *l)
     return SKY_OK;
 }
 
+/* From agreement to agreement failures are held back: held by here, and by here again for the step that follows. */
+static sky_status run_step(sky_ctx *ctx, render *r, loop *l, int step, sky_held *held)
+{
+    SKY_TRY(sky_fail_in(make_velocities(ctx, r, l, step), "denoising, step %d", step));
+    sky_ctx_hold(ctx, held);
+    SKY_TRY(share_branches(ctx, r, l));
+    return advance(ctx, r, l);
+}
+
+static sky_status run_steps(sky_ctx *ctx, render *r, loop *l)
+{
+    const int num_steps = (int)r->settings->inference_steps;
+    sky_status st = SKY_OK;
+    sky_held held;
+    sky_ctx_hold(ctx, &held);
+    for (int step = 0; step < num_steps; step++) {
+        const double start = sky_seconds_now();
+        SKY_TRY_GOTO(run_step(ctx, r, l, step, &held));
+        l->step_seconds[step] = sky_seconds_now() - start;
+        sky_render_progress(r, SKY_PHASE_DENOISE, (uint64_t)step + 1, (uint64_t)num_steps);
+    }
+    if (!sky_ctx_failed(ctx)) {
+        SKY_TRY_GOTO(observe_latents(ctx, r, l, num_steps));
+        SKY_TRY_GOTO(sky_ctx_download(ctx, r->latents, &l->latents));
+    }
+done:
+    SKY_KEEP_FIRST(st, sky_ctx_release(ctx));
+    return st;
+}
+
 static sky_status run_loop(sky_ctx *ctx, render *r, void *arg)
 {
     loop *l = arg;
@@ -220,26 +247,9 @@ static sky_status run_loop(sky_ctx *ctx, render *r, void *arg)
     if (sky_ctx_planning(ctx)) {
         return plan_loop(ctx, r, l);
     }
-    const int num_steps = (int)r->settings->inference_steps;
-    sky_status st = prepare(ctx, r, l);
-    SKY_TRY(sky_group_agree(group, st));
-    sky_render_progress(r, SKY_PHASE_DENOISE, 0, (uint64_t)num_steps);
-    for (int step = 0; step < num_steps; step++) {
-        const double start = sky_seconds_now();
-        st = make_velocities(ctx, r, l, step, st);
-        SKY_TRY(sky_fail_in(st, "denoising, step %d", step));
-        SKY_TRY(share_branches(ctx, r, l));
-        st = advance(ctx, r, l);
-        l->step_seconds[step] = sky_seconds_now() - start;
-        sky_render_progress(r, SKY_PHASE_DENOISE, (uint64_t)step + 1, (uint64_t)num_steps);
-    }
-    if (st == SKY_OK) {
-        st = observe_latents(ctx, r, l, num_steps);
-    }
-    if (st == SKY_OK) {
-        st = sky_ctx_download(ctx, r->latents, &l->latents);
-    }
-    return sky_group_agree(group, st);
+    SKY_TRY(sky_group_agree(group, prepare(ctx, r, l)));
+    sky_render_progress(r, SKY_PHASE_DENOISE, 0, (uint64_t)r->settings->inference_steps);
+    return sky_group_agree(group, run_steps(ctx, r, l));
 }
 
 static int compare_doubles(const void *a, const void *b)
