@@ -72,6 +72,7 @@ typedef struct operation {
     const char *name;
     sky_tensor y;
     sky_tensor between; /* of an op made of two */
+    sky_tensor rounded; /* of one made of three */
     double flops;       /* or 0, and then bytes */
     double bytes;
     sky_status (*run)(sky_ctx *ctx, const struct operation *op);
@@ -87,6 +88,7 @@ typedef struct operation {
         sky_qk_norm_rope_quantize_args codes;
         sky_activation_args activation;
         sky_gate_residual_args gate;
+        sky_residual_norm_args residual;
     } args;
 } operation;
 
@@ -105,6 +107,7 @@ RUNNER(qk_norm_rope_sums, sums)
 RUNNER(qk_norm_rope_quantize, codes)
 RUNNER(activation, activation)
 RUNNER(gate_residual, gate)
+RUNNER(residual_norm, residual)
 
 static operation linear(bench *b, sky_dtype dtype, int64_t m, int64_t n, int64_t k)
 {
@@ -293,6 +296,62 @@ static operation gate_residual(bench *b, sky_dtype dtype, int64_t rows, int64_t 
     return op;
 }
 
+/* ---- what feeds a linear layer of 8 bits, in one op or by way of f32 rows; bytes are those of the one op ---- */
+
+static sky_status run_gelu_apart(sky_ctx *ctx, const operation *op)
+{
+    const sky_activation_args *a = &op->args.activation;
+    SKY_TRY(sky_activation(ctx, &(sky_activation_args){.y = op->between, .x = a->x, .kind = a->kind}));
+    return sky_quantize_rows(ctx, &(sky_quantize_rows_args){.codes = a->y, .scale = a->y_scale, .x = op->between});
+}
+
+static operation gelu_codes(bench *b, sky_dtype dtype, int64_t rows, int64_t cols, bool apart)
+{
+    operation op = {.name = apart ? "gelu_codes/f32" : "gelu_codes", .run = apart ? run_gelu_apart : run_activation};
+    check(sky_ctx_tensor(&b->ctx, &op.y, SKY_I8, 2, (int64_t[]){rows, cols}));
+    op.between = FILLED(b, SKY_F32, rows, cols);
+    op.args.activation = (sky_activation_args){
+        .y = op.y, .y_scale = FILLED(b, SKY_F32, rows), .x = FILLED(b, dtype, rows, cols), .kind = SKY_GELU_TANH};
+    op.bytes = (double)(sky_tensor_bytes(&op.y) + sky_tensor_bytes(&op.args.activation.x));
+    return op;
+}
+
+static sky_status run_residual_apart(sky_ctx *ctx, const operation *op)
+{
+    const sky_residual_norm_args *a = &op->args.residual;
+    SKY_TRY(sky_gate_residual(ctx, &(sky_gate_residual_args){.x = a->x,
+                                                             .y = a->delta,
+                                                             .gate = a->gate,
+                                                             .first_row = a->first_row,
+                                                             .rows_per_group = a->rows_per_group}));
+    SKY_TRY(sky_convert(ctx, &(sky_convert_args){.y = op->rounded, .x = a->x}));
+    SKY_TRY(sky_layer_norm(
+        ctx, &(sky_layer_norm_args){
+                 .y = op->between, .x = op->rounded, .weight = a->weight, .bias = a->bias, .eps = a->eps}));
+    return sky_quantize_rows(ctx, &(sky_quantize_rows_args){.codes = a->y, .scale = a->y_scale, .x = op->between});
+}
+
+static operation residual_codes(bench *b, sky_dtype dtype, int64_t rows, int64_t cols, bool apart)
+{
+    operation op = {.name = apart ? "residual/f32" : "residual", .run = apart ? run_residual_apart : run_residual_norm};
+    op.y = FILLED(b, SKY_F32, rows, cols);
+    op.between = FILLED(b, SKY_F32, rows, cols);
+    op.rounded = FILLED(b, SKY_BF16, rows, cols);
+    op.args.residual = (sky_residual_norm_args){.x = op.y,
+                                                .y_scale = FILLED(b, SKY_F32, rows),
+                                                .delta = FILLED(b, dtype, rows, cols),
+                                                .gate = FILLED(b, SKY_F32, 1, cols),
+                                                .weight = FILLED(b, SKY_F32, cols),
+                                                .bias = FILLED(b, SKY_F32, cols),
+                                                .rounding = SKY_ROUND_NORMED,
+                                                .rows_per_group = rows,
+                                                .eps = 1e-6F};
+    check(sky_ctx_tensor(&b->ctx, &op.args.residual.y, SKY_F8_E4M3, 2, (int64_t[]){rows, cols}));
+    op.bytes = 2.0 * (double)sky_tensor_bytes(&op.y) +
+               (double)(sky_tensor_bytes(&op.args.residual.y) + sky_tensor_bytes(&op.args.residual.delta));
+    return op;
+}
+
 static double element(const sky_tensor *t, int64_t i)
 {
     if (t->dtype == SKY_I64) {
@@ -409,6 +468,15 @@ static void qk_rows(bench *b, const char *shape, sky_dtype dtype, int64_t rows, 
     }
 }
 
+static void code_rows(bench *b, const char *dim, const char *ffn_dim, sky_dtype dtype, int64_t rows, int64_t cols,
+                      int64_t ffn_cols)
+{
+    for (int apart = 0; apart < 2; apart++) {
+        ROW(b, dim, residual_codes(b, dtype, rows, cols, apart != 0));
+        ROW(b, ffn_dim, gelu_codes(b, dtype, rows, ffn_cols, apart != 0));
+    }
+}
+
 /* Computes all rows at once and the first ones alone: how many elements of these come out otherwise? */
 static int64_t changed_by_rows(bench *b, operation whole, int64_t rows)
 {
@@ -475,6 +543,8 @@ static void verify_all(bench *b)
         verify(b, qk_codes(b, dtype, 150, 3, 20, false));
         verify(b, gelu(b, dtype, 33, 70));
         verify(b, gate_residual(b, dtype, 33, 70));
+        verify(b, residual_codes(b, dtype, 33, 70, false));
+        verify(b, gelu_codes(b, dtype, 33, 70, false));
     }
     sky_arena_release(b->ctx.arena, mark);
 }
@@ -517,6 +587,7 @@ static void small_model(bench *b, sky_dtype dtype)
     qk_rows(b, "540 x 4 x 64", dtype, 540, 4, 64);
     ROW(b, "540 x 768", gelu(b, dtype, 540, 768));
     ROW(b, "540 x 256", gate_residual(b, dtype, 540, 256));
+    code_rows(b, "540 x 256", "540 x 768", dtype, 540, 256, 768);
     ROW(b, "1 x 12 x 20, 64 to 64, 3x3x3", conv(b, dtype, 1, 12, 20, 64, 64, 3, 3));
     ROW(b, "2 x 24 x 40, 64 to 64, 3x3x3", conv(b, dtype, 2, 24, 40, 64, 64, 3, 3));
     ROW(b, "4 x 48 x 80, 32 to 32, 3x3x3", conv(b, dtype, 4, 48, 80, 32, 32, 3, 3));
@@ -542,6 +613,7 @@ static void large_model(bench *b, sky_dtype dtype)
     qk_rows(b, "1024 x 40 x 128", dtype, 1024, 40, 128);
     ROW(b, "1024 x 13824", gelu(b, dtype, 1024, 13824));
     ROW(b, "1024 x 5120", gate_residual(b, dtype, 1024, 5120));
+    code_rows(b, "1024 x 5120", "1024 x 13824", dtype, 1024, 5120, 13824);
     ROW(b, "1 x 68 x 120, 96 to 96, 3x3x3", conv(b, dtype, 1, 68, 120, 96, 96, 3, 3));
     ROW(b, "1 x 68 x 120, 192 to 192, 3x3x3", conv(b, dtype, 1, 68, 120, 192, 192, 3, 3));
     ROW(b, "1 x 68 x 120, 384 to 384, 3x3x3", conv(b, dtype, 1, 68, 120, 384, 384, 3, 3));
