@@ -8,8 +8,10 @@
  *     sky_text_kv kv = {0};
  *     const sky_arithmetic fp8 = {.compute = SKY_BF16, .linear = SKY_F8_E4M3, .attention_8bit = true};
  *     SKY_TRY(sky_transformer_create(weights, &fp8, &model));
- *     SKY_TRY(sky_transformer_condition(ctx, model, &text, &kv));       // once per prompt
- *     SKY_TRY(sky_transformer_forward(ctx, model, &(sky_transformer_args){...}));
+ *     SKY_TRY(sky_transformer_condition(ctx, model, &text, NULL, &kv)); // once per prompt
+ *     SKY_TRY(sky_transformer_forward(ctx, model, &(sky_transformer_args){
+ *         .velocity = velocity, .latents = latents, .freqs = freqs, .timestep = 999.0F, .kv = &kv}));
+ *     sky_transformer_destroy(&model);
  */
 #ifndef SKY_MODEL_TRANSFORMER_H
 #define SKY_MODEL_TRANSFORMER_H
