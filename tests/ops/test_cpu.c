@@ -417,6 +417,15 @@ TEST(cpu_refuses_when_planning)
         const sky_attention_args args = {.y = t[0], .q = t[1], .k = t[1], .v = t[1], .softmax_scale = 1.0F};
         EXPECT(sky_attention(&r.ctx, &args) == (dim > 2688 ? SKY_ERR_UNSUPPORTED : SKY_OK));
     }
+    for (int64_t channels = 256; channels <= 524288; channels *= 2048) {
+        CHECK_OK(sky_ctx_tensor(&r.ctx, &t[0], SKY_F32, 4, (int64_t[]){1, 3, 3, channels}));
+        CHECK_OK(sky_ctx_tensor(&r.ctx, &t[1], SKY_F32, 5, (int64_t[]){16, 1, 3, 3, channels}));
+        CHECK_OK(sky_ctx_tensor(&r.ctx, &t[2], SKY_F32, 1, (int64_t[]){16}));
+        sky_tensor y;
+        CHECK_OK(sky_ctx_tensor(&r.ctx, &y, SKY_F32, 4, (int64_t[]){1, 1, 1, 16}));
+        const sky_conv3d_args args = {.y = y, .x = t[0], .weight = t[1], .bias = t[2], .stride_t = 1, .stride_hw = 1};
+        EXPECT(sky_conv3d(&r.ctx, &args) == (channels > 256 ? SKY_ERR_UNSUPPORTED : SKY_OK));
+    }
     for (int64_t cols = LARGEST_ROW; cols <= LARGEST_ROW + 1; cols++) {
         CHECK_OK(sky_ctx_tensor(&r.ctx, &t[0], SKY_F32, 2, (int64_t[]){1, cols}));
         CHECK_OK(sky_ctx_tensor(&r.ctx, &t[1], SKY_F32, 1, (int64_t[]){cols}));

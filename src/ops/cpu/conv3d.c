@@ -236,15 +236,12 @@ static const float *bias_of(const sky_conv3d_args *args, float *scratch)
     return sky_read(&args->bias, 0, args->bias.shape[0], scratch + sky_cpu_conv3d_packed_len(args));
 }
 
-sky_status SKY_CPU(conv3d)(sky_ctx *ctx, const sky_conv3d_args *args, void *scratch)
+/* What follows from the shapes alone; a strip of 0 does not fit. */
+static conv_job job_of(const sky_conv3d_args *args)
 {
-    const sky_cpu_device *device = sky_cpu_device_of(ctx);
     const int64_t *w = args->weight.shape;
     conv_job job = {
         .args = args,
-        .device = device,
-        .packed = scratch,
-        .bias = bias_of(args, scratch),
         .rows = args->x.shape[1],
         .cols = args->x.shape[2],
         .channels = w[4],
@@ -259,18 +256,33 @@ sky_status SKY_CPU(conv3d)(sky_ctx *ctx, const sky_conv3d_args *args, void *scra
     };
     job.padded_cols = sky_padded_cols(job.folded * job.outputs);
     job.run = job.kernel_w * job.channels / job.folded;
-    if (sky_tensor_len(&args->y) == 0) {
-        return SKY_OK;
-    }
     flatten(&job);
     job.group = sky_min_i64(sky_max_i64(GROUP_DEPTH / sky_max_i64(job.run, 1), 1),
                             sky_min_i64(job.kernel_t * job.kernel_h, MAX_SEGMENTS));
     job.strip = strip_len(&job);
+    return job;
+}
+
+sky_status SKY_CPU(conv3d_plan)(sky_ctx *ctx, const sky_conv3d_args *args, size_t *scratch_bytes)
+{
+    (void)ctx;
+    const conv_job job = job_of(args);
     if (job.strip == 0) {
         return sky_fail(SKY_ERR_UNSUPPORTED,
                         "conv3d: %lld x %lld channels do not fit the CPU backend's %d bytes a thread",
                         (long long)job.channels, (long long)job.outputs, SKY_CPU_THREAD_BYTES);
     }
+    *scratch_bytes = sky_cpu_conv3d_scratch_bytes(args);
+    return SKY_OK;
+}
+
+sky_status SKY_CPU(conv3d)(sky_ctx *ctx, const sky_conv3d_args *args, void *scratch)
+{
+    const sky_cpu_device *device = sky_cpu_device_of(ctx);
+    conv_job job = job_of(args);
+    job.device = device;
+    job.packed = scratch;
+    job.bias = bias_of(args, scratch);
     if (args->x.dtype == SKY_F32 && job.out_cols > 3 * EDGE && job.strip >= EDGE) {
         job.edge_left = args->pad_left > 0 && args->pad_left <= EDGE * args->stride_hw ? EDGE : 0;
         job.edge_right = args->pad_right > 0 && args->pad_right <= EDGE * args->stride_hw ? EDGE : 0;

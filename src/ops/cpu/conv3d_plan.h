@@ -17,12 +17,10 @@ static inline int64_t sky_cpu_conv3d_packed_len(const sky_conv3d_args *args)
     return w[1] * w[2] * w[3] * w[4] * padded;
 }
 
-static inline sky_status sky_cpu_conv3d_plan(sky_ctx *ctx, const sky_conv3d_args *args, size_t *scratch_bytes)
+static inline size_t sky_cpu_conv3d_scratch_bytes(const sky_conv3d_args *args)
 {
-    (void)ctx;
     const int64_t bias_len = args->bias.dtype == SKY_F32 ? 0 : args->bias.shape[0];
-    *scratch_bytes = (size_t)(sky_cpu_conv3d_packed_len(args) + bias_len) * sizeof(float);
-    return SKY_OK;
+    return (size_t)(sky_cpu_conv3d_packed_len(args) + bias_len) * sizeof(float);
 }
 
 #endif

@@ -1,4 +1,3 @@
-#include "ops/cpu/conv3d_plan.h"
 #include "ops/cpu/isa.h"
 
 const sky_backend SKY_CPU(table) = {
@@ -10,7 +9,7 @@ const sky_backend SKY_CPU(table) = {
     .attention_plan = SKY_CPU(attention_plan),
     .attention_8bit_plan = SKY_CPU(attention_8bit_plan),
     .channel_norm_plan = SKY_CPU(channel_norm_plan),
-    .conv3d_plan = sky_cpu_conv3d_plan,
+    .conv3d_plan = SKY_CPU(conv3d_plan),
     .layer_norm_plan = SKY_CPU(layer_norm_plan),
     .layer_norm_modulate_plan = SKY_CPU(layer_norm_modulate_plan),
     .qk_norm_rope_plan = SKY_CPU(qk_norm_rope_plan),
