@@ -9,8 +9,11 @@
  * it, whole videos. Errors are |a - b|_2 / |b|_2 against float32; PSNR is over all frames. Differences to the contract are
  * over the same prompts, with the standard error of their mean. --only's and --videos' names are a variant's or its start.
  */
+#include "engine/settings.h"
+#include "model/transformer.h"
 #include "ops/cpu/cpu.h"
 #include "precision_emulate.h"
+#include "sample/unipc.h"
 #include "skyreels.h"
 #include "text/text_clean.h"
 #include "text/tokenizer.h"

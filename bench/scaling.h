@@ -4,6 +4,8 @@
 #ifndef SKY_BENCH_SCALING_H
 #define SKY_BENCH_SCALING_H
 
+#include "engine/settings.h"
+#include "model/transformer.h"
 #include "scaling_traffic.h"
 #include "skyreels.h"
 
