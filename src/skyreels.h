@@ -362,7 +362,8 @@ typedef struct sky_engine_config {
     const sky_backend *backend; /* with its device, as everything here: borrowed, outlives the engine */
     void *device;
     sky_group *group;
-    int num_threads;             /* of the host, for reading weights; 0: one */
+    int num_threads;  /* of the host, for reading weights; 0: one */
+    bool keep_models; /* more videos will follow: models stay loaded between them, where the plan finds the room */
     uint64_t memory_limit_bytes; /* of the device, for this rank; with the host's where they are one; 0: what is free */
     sky_rank_layout_request layout;      /* zeros: as is best */
     const sky_log *log;                  /* may be NULL */
@@ -451,6 +452,7 @@ typedef struct sky_plan {
     int num_layouts;                               /* all, listed or not */
     int64_t num_tokens, num_heads;
     int num_ranks;
+    bool keeps_models;    /* all models stay loaded, and every stage has all weights; else each goes with its stage */
     sky_plan_rank *ranks; /* [num_ranks], owned */
 } sky_plan;
 

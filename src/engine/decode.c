@@ -100,7 +100,7 @@ sky_status sky_render_peak_decode(render *r, size_t *bytes, sky_traffic *traffic
 }
 
 /* Host memory and weights. Fails alone. */
-static sky_status prepare(render *r, strip *s, sky_weights **weights, sky_arena *arena)
+static sky_status prepare(render *r, strip *s, sky_arena *arena)
 {
     const bool alone = sky_group_size(r->ranks.strip_ranks) == 1;
     s->rows = sky_strips_own(&r->ranks.strips);
@@ -114,7 +114,7 @@ static sky_status prepare(render *r, strip *s, sky_weights **weights, sky_arena 
     }
     copy_latents(r, s);
     SKY_TRY(sky_render_enter(r, SKY_PHASE_LOAD_VAE, 0));
-    SKY_TRY(sky_render_load(r, SKY_VAE, SKY_PHASE_LOAD_VAE, sky_render_create_vae, weights));
+    SKY_TRY(sky_render_load(r, SKY_VAE, SKY_PHASE_LOAD_VAE, sky_render_create_vae));
     return sky_render_plan(r, decode_strip, s, arena);
 }
 
@@ -158,12 +158,11 @@ sky_status sky_render_decode(render *r)
 {
     sky_group *world = r->engine->config.group;
     sky_status st = SKY_OK;
-    sky_weights *weights = NULL;
     sky_arena arena = {0};
     strip s = {0};
     const bool has_strip = r->ranks.strip_ranks != NULL;
 
-    SKY_TRY_GOTO(sky_group_agree(world, has_strip ? prepare(r, &s, &weights, &arena) : SKY_OK));
+    SKY_TRY_GOTO(sky_group_agree(world, has_strip ? prepare(r, &s, &arena) : SKY_OK));
     const double start = sky_seconds_now();
     sky_render_progress(r, SKY_PHASE_DECODE, 0, (uint64_t)r->shape.latent_frames);
     SKY_TRY_GOTO(sky_group_agree(world, has_strip ? run(r, &s, &arena) : SKY_OK));
@@ -171,8 +170,7 @@ sky_status sky_render_decode(render *r)
     r->result->seconds[SKY_PHASE_DECODE] = sky_seconds_now() - start;
 done:
     sky_render_free_arena(r, &arena);
-    sky_vae_destroy(&r->vae);
-    sky_weights_destroy(&weights);
+    sky_render_unload(r, SKY_VAE);
     if (s.frames != r->frames) {
         free(s.frames);
     }

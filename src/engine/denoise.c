@@ -336,16 +336,16 @@ static void count_exchanges(render *r, double sign)
     }
 }
 
-static sky_status load(render *r, sky_weights **weights)
+static sky_status load(render *r)
 {
     SKY_TRY(sky_render_enter(r, SKY_PHASE_LOAD_TRANSFORMER, 0));
-    return sky_render_load(r, SKY_TRANSFORMER, SKY_PHASE_LOAD_TRANSFORMER, sky_render_create_transformer, weights);
+    return sky_render_load(r, SKY_TRANSFORMER, SKY_PHASE_LOAD_TRANSFORMER, sky_render_create_transformer);
 }
 
 /* Weights, host memory and the arena. Fails alone. */
-static sky_status prepare_loop(render *r, sky_weights **weights, loop *l, sky_arena *arena)
+static sky_status prepare_loop(render *r, loop *l, sky_arena *arena)
 {
-    SKY_TRY(load(r, weights));
+    SKY_TRY(load(r));
     SKY_TRY(create_loop(r, l));
     return sky_render_plan(r, run_loop, l, arena);
 }
@@ -354,10 +354,9 @@ sky_status sky_render_denoise(render *r)
 {
     sky_group *world = r->engine->config.group;
     sky_status st = SKY_OK;
-    sky_weights *weights = NULL;
     loop l = {0};
     sky_arena arena = {0};
-    SKY_TRY_GOTO(sky_group_agree(world, prepare_loop(r, &weights, &l, &arena)));
+    SKY_TRY_GOTO(sky_group_agree(world, prepare_loop(r, &l, &arena)));
     const double start = sky_seconds_now();
     count_exchanges(r, -1.0);
     SKY_TRY_GOTO(sky_render_run(r, run_loop, &l, &arena));
@@ -367,7 +366,6 @@ sky_status sky_render_denoise(render *r)
 done:
     sky_render_free_arena(r, &arena);
     free_loop(&l);
-    sky_transformer_destroy(&r->transformer);
-    sky_weights_destroy(&weights);
+    sky_render_unload(r, SKY_TRANSFORMER);
     return st;
 }

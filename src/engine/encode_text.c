@@ -90,18 +90,14 @@ static sky_status encode_branches(render *r, const sky_tokenizer *tokenizer)
 static sky_status encode_all(render *r)
 {
     sky_status st = SKY_OK;
-    sky_tokenizer *tokenizer = NULL;
-    sky_weights *weights = NULL;
+    const sky_tokenizer *tokenizer = NULL;
     SKY_TRY_GOTO(sky_render_enter(r, SKY_PHASE_LOAD_TEXT_ENCODER, 0));
-    SKY_TRY_GOTO(sky_tokenizer_open(sky_checkpoint_tokenizer_path(r->checkpoint), &tokenizer));
-    SKY_TRY_GOTO(
-        sky_render_load(r, SKY_TEXT_ENCODER, SKY_PHASE_LOAD_TEXT_ENCODER, sky_render_create_text_encoder, &weights));
+    SKY_TRY_GOTO(sky_render_tokenizer(r, &tokenizer));
+    SKY_TRY_GOTO(sky_render_load(r, SKY_TEXT_ENCODER, SKY_PHASE_LOAD_TEXT_ENCODER, sky_render_create_text_encoder));
     SKY_TRY_GOTO(check_vocabulary(tokenizer, r->text_encoder));
     SKY_TRY_GOTO(encode_branches(r, tokenizer));
 done:
-    sky_text_encoder_destroy(&r->text_encoder);
-    sky_weights_destroy(&weights);
-    sky_tokenizer_destroy(&tokenizer);
+    sky_render_unload(r, SKY_TEXT_ENCODER);
     return st;
 }
 

@@ -20,8 +20,11 @@ sky_status sky_engine_create(const sky_engine_config *config, sky_engine **out)
 
 void sky_engine_destroy(sky_engine **engine)
 {
-    free(*engine);
-    *engine = NULL;
+    if (*engine != NULL) {
+        sky_engine_drop_models(*engine);
+        free(*engine);
+        *engine = NULL;
+    }
 }
 
 /* ---- writing ---- */

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 const char *sky_plan_stage_name(sky_plan_stage stage)
 {
@@ -45,7 +46,7 @@ static sky_status plan_stage(render *r, const stage *s, sky_plan_memory *memory,
     memory->staging_bytes = sky_weights_staging_bytes(weights);
     memory->activation_bytes = arena_bytes;
 done:
-    sky_render_destroy_models(r);
+    sky_render_destroy_planned(r);
     sky_weights_destroy(&weights);
     return sky_fail_in(st, "planning the %s", sky_component_name(s->component));
 }
@@ -107,6 +108,7 @@ static uint64_t larger(uint64_t a, uint64_t b)
 
 static void add_up(sky_plan_rank *rank, uint64_t workspace_bytes)
 {
+    rank->peak_device_bytes = rank->peak_host_bytes = rank->peak_bytes = 0;
     for (int i = 0; i < SKY_PLAN_STAGE_COUNT; i++) {
         sky_plan_memory *m = &rank->stages[i];
         m->workspace_bytes = workspace_bytes;
@@ -149,6 +151,9 @@ static sky_plan_space find_space(const render *r)
     if (config->backend->memory(config->device, &space.device_free_bytes, &total) != SKY_OK) {
         space.device_free_bytes = 0;
     }
+    if (space.device_free_bytes > 0) {
+        space.device_free_bytes += sky_engine_held_bytes(r->engine); /* of the plan's weights already */
+    }
     if (space.host_memory) {
         space.host_free_bytes = space.device_free_bytes;
     } else if (sky_machine_memory(&space.host_free_bytes, &total) != SKY_OK) {
@@ -184,6 +189,44 @@ static sky_status plan_rank(render *r, sky_plan_rank *rank)
     return SKY_OK;
 }
 
+/*
+ * The same plan with all models loaded at a time, if that fits: each stage has the weights of all. Where it does not, or nobody
+ * asked for it, the plan stays as it is. The same answer on every rank. Errors: NOMEM of the host.
+ */
+static sky_status keep_models(const render *r, sky_plan *plan)
+{
+    const size_t bytes = (size_t)plan->num_ranks * sizeof *plan->ranks;
+    sky_plan kept = *plan;
+    if (!r->engine->config.keep_models) {
+        return SKY_OK;
+    }
+    kept.keeps_models = true;
+    kept.ranks = malloc(bytes);
+    if (kept.ranks == NULL) {
+        return sky_fail(SKY_ERR_NOMEM, "a plan of %d ranks", plan->num_ranks);
+    }
+    memcpy(kept.ranks, plan->ranks, bytes);
+    for (int i = 0; i < kept.num_ranks; i++) {
+        sky_plan_rank *rank = &kept.ranks[i];
+        uint64_t weight_bytes = 0;
+        for (int s = 0; s < SKY_PLAN_STAGE_COUNT; s++) {
+            weight_bytes += rank->stages[s].weight_bytes;
+        }
+        for (int s = 0; s < SKY_PLAN_STAGE_COUNT; s++) {
+            rank->stages[s].weight_bytes = weight_bytes;
+        }
+        add_up(rank, rank->stages[0].workspace_bytes);
+    }
+    if (sky_plan_check(&kept, r->settings) != SKY_OK) {
+        sky_clear_message();
+        sky_plan_release(&kept);
+        return SKY_OK;
+    }
+    sky_plan_release(plan);
+    *plan = kept;
+    return SKY_OK;
+}
+
 /* Every rank's plan to every rank. Collective. On failure nothing is left to release. */
 static sky_status plan_ranks(render *r, sky_plan *out)
 {
@@ -201,6 +244,9 @@ static sky_status plan_ranks(render *r, sky_plan *out)
     st = sky_group_agree(group, st);
     if (st == SKY_OK) {
         st = sky_group_all_gather(group, &own, sizeof own, plan.ranks);
+    }
+    if (st == SKY_OK) {
+        st = sky_group_agree(group, keep_models(r, &plan));
     }
     if (st != SKY_OK) {
         sky_plan_release(&plan);
@@ -227,6 +273,10 @@ sky_status sky_render_check_memory(render *r)
     sky_plan plan = {0};
     SKY_TRY(plan_ranks(r, &plan));
     const sky_status st = sky_plan_check(&plan, r->settings);
+    r->keeps_models = plan.keeps_models;
+    if (!r->keeps_models) {
+        sky_engine_unload(r->engine); /* what a video before this one could keep has no place beside it */
+    }
     sky_plan_release(&plan);
     return st;
 }

@@ -19,9 +19,28 @@
 /* The two passes of classifier-free guidance. */
 enum { BRANCH_COND, BRANCH_UNCOND, NUM_BRANCHES };
 
+/* A component's weights on the device, and the model made of them. */
+typedef struct engine_model {
+    sky_weights *weights; /* NULL: not loaded */
+    sky_text_encoder *text_encoder;
+    sky_transformer *transformer;
+    sky_vae *vae;
+} engine_model;
+
+/* What is open of a folder: for one video, or for all that come (models.c). All of it owned. */
+typedef struct engine_models {
+    char *path; /* of the folder, without links; NULL: nothing is open, or nobody knows its path */
+    sky_checkpoint *checkpoint;
+    sky_tokenizer *tokenizer;
+    sky_arithmetic arithmetic; /* what the models were made for */
+    bool text_encoder_fp8;
+    engine_model loaded[SKY_COMPONENT_COUNT];
+} engine_models;
+
 struct sky_engine {
     sky_engine_config config;
     sky_ctx ctx; /* arena: set for the time of a job */
+    engine_models models;
 };
 
 /* How the ranks of this render are used. A group that is the engine's own is not to be destroyed. */
@@ -43,11 +62,12 @@ typedef struct render {
     sky_arithmetic arithmetic;
     sky_dtype compute; /* arithmetic's */
     sky_result *result;
-    sky_checkpoint *checkpoint;
+    sky_checkpoint *checkpoint; /* the engine's */
     sky_transformer_dims dims;
     render_ranks ranks;
+    bool keeps_models; /* the plan's word: what is loaded stays when the video is done */
 
-    sky_text_encoder *text_encoder; /* each only while its stage runs */
+    sky_text_encoder *text_encoder; /* each only while its stage runs: the engine's, or made to plan */
     sky_transformer *transformer;
     sky_vae *vae;
 
@@ -138,7 +158,7 @@ sky_status sky_render_observe_rows(const render *r, sky_engine_rows *rows);
 sky_status sky_render_observe_velocity(const render *r, int step, int branch, const float *velocity);
 sky_status sky_render_observe_frames(const render *r);
 
-/* ---- weights ---- */
+/* ---- models.c: what is loaded ---- */
 
 /* Makes a model of a component's weights: fills in one of render's pointers. */
 typedef sky_status (*render_loader)(render *r, sky_weights *weights);
@@ -146,15 +166,35 @@ sky_status sky_render_create_text_encoder(render *r, sky_weights *weights);
 sky_status sky_render_create_transformer(render *r, sky_weights *weights);
 sky_status sky_render_create_vae(render *r, sky_weights *weights);
 
-/* What one stage left; all NULL in the end. */
-void sky_render_destroy_models(render *r);
+/*
+ * Opens the settings' folder, unless the engine has it open; models that were made for other settings go. Looks at all that can
+ * be refused without reading weights. Fails alone.
+ */
+sky_status sky_render_open_models(render *r);
 
 /* The model with weights that have no memory. *planned and the model may be set on failure too. */
 sky_status sky_render_plan_weights(render *r, sky_component component, render_loader loader, sky_weights **planned);
 
-/* Opens a component's store and calls loader (once to plan, once to load), shown and timed as `phase`. *weights may be set on failure too. */
-sky_status sky_render_load(render *r, sky_component component, sky_phase phase, render_loader loader,
-                           sky_weights **weights);
+/* The models that planning made. */
+void sky_render_destroy_planned(render *r);
+
+/* Loads a component (loader is called to plan, then to load) unless the engine has it; shown and timed as `phase`. Fails alone. */
+sky_status sky_render_load(render *r, sky_component component, sky_phase phase, render_loader loader);
+
+/* The tokenizer, the engine's. Fails alone. */
+sky_status sky_render_tokenizer(render *r, const sky_tokenizer **out);
+
+/* The end of a component's stage: it goes, unless the plan keeps it. Also where it was not loaded. */
+void sky_render_unload(render *r, sky_component component);
+
+/* Device bytes of what the engine holds loaded. */
+uint64_t sky_engine_held_bytes(const sky_engine *engine);
+
+/* All models go; the folder stays open. */
+void sky_engine_unload(sky_engine *engine);
+
+/* Closes and frees all of it. */
+void sky_engine_drop_models(sky_engine *engine);
 
 /* ---- stages; all collective ---- */
 
