@@ -392,7 +392,7 @@ void sky_engine_destroy(sky_engine **engine);
 /*
  * Renders one video and writes it to settings->output (completed and checked settings). Collective: a failure on one
  * rank ends the call on all of them with that rank's status and message; nothing half-written stays.
- * What does not fit (engine/plan.h) is refused before anything is read.
+ * What does not fit (sky_plan_check) is refused before anything is read.
  * Errors: USAGE, INPUT, MISMATCH, IO, NOMEM, DEVICE, COMM, and INTERNAL where numbers are no longer finite.
  */
 sky_status sky_engine_render(sky_engine *engine, const sky_settings *settings, sky_result *result);

@@ -60,7 +60,7 @@ struct sky_backend {
      */
     int64_t linear_sums_rows;
 
-    /* As sky_device_open() and _close() (ops/backend_list.h), where *device is not NULL. Nothing is under way when it is closed. */
+    /* As sky_device_open() and _close() (skyreels.h), where *device is not NULL. Nothing is under way when it is closed. */
     sky_status (*open)(const sky_device_options *options, void **device);
     void (*close)(void **device);
     const char *(*device_name)(const void *device);

@@ -1,7 +1,7 @@
 /*
  * ops/backends.h - what the cases of ops run on: every backend of the build, and variants of them
  *
- * A new backend is tested by everything here without being named (ops/backend_list.h). Entry 0 is the reference.
+ * A new backend is tested by everything here without being named (ops/backend_list.c). Entry 0 is the reference.
  */
 #ifndef SKY_TESTS_OPS_BACKENDS_H
 #define SKY_TESTS_OPS_BACKENDS_H
