@@ -10,6 +10,7 @@ enum { MESSAGE_BYTES = 2048 };
 
 /* Like errno: the text that goes with the status a call has just returned on this thread. */
 static _Thread_local char message[MESSAGE_BYTES];
+static _Thread_local int message_held;
 
 const char *sky_status_name(sky_status st)
 {
@@ -53,6 +54,9 @@ int sky_status_exit_code(sky_status st)
 
 sky_status sky_fail(sky_status st, const char *format, ...)
 {
+    if (message_held > 0) {
+        return st;
+    }
     va_list args;
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
@@ -63,7 +67,7 @@ sky_status sky_fail(sky_status st, const char *format, ...)
 
 sky_status sky_fail_in(sky_status st, const char *format, ...)
 {
-    if (st == SKY_OK) {
+    if (st == SKY_OK || message_held > 0) {
         return st;
     }
     char place[MESSAGE_BYTES / 4];
@@ -92,6 +96,11 @@ sky_status sky_fail_in(sky_status st, const char *format, ...)
 const char *sky_message(void)
 {
     return message;
+}
+
+void sky_message_hold(int change)
+{
+    message_held += change;
 }
 
 void sky_clear_message(void)

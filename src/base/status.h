@@ -23,6 +23,9 @@ sky_status sky_fail(sky_status st, const char *format, ...) __attribute__((forma
 /* Puts "place: " in front of this thread's message and returns st; does nothing for SKY_OK. */
 sky_status sky_fail_in(sky_status st, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* 1: this thread's message stays as it is whatever fails, until as many calls with -1. 0: nothing. For SKY_KEEP_FIRST. */
+void sky_message_hold(int change);
+
 /* Passes a failure on. For functions that own nothing at that point. */
 #define SKY_TRY(expr)                      \
     do {                                   \
@@ -41,13 +44,16 @@ sky_status sky_fail_in(sky_status st, const char *format, ...) __attribute__((fo
         }                   \
     } while (0)
 
-/* Evaluates expr in any case and keeps its failure only when st was fine. */
-#define SKY_KEEP_FIRST(st, expr)            \
-    do {                                    \
-        const sky_status keep_st_ = (expr); \
-        if ((st) == SKY_OK) {               \
-            (st) = keep_st_;                \
-        }                                   \
+/* Evaluates expr in any case and keeps its failure, status and message, only when st was fine. */
+#define SKY_KEEP_FIRST(st, expr)                       \
+    do {                                               \
+        const int keep_held_ = (st) != SKY_OK ? 1 : 0; \
+        sky_message_hold(keep_held_);                  \
+        const sky_status keep_st_ = (expr);            \
+        sky_message_hold(-keep_held_);                 \
+        if ((st) == SKY_OK) {                          \
+            (st) = keep_st_;                           \
+        }                                              \
     } while (0)
 
 /* For what only a mistake of ours can break; never for input, files or devices. Active in every build. */

@@ -87,6 +87,28 @@ TEST(a_long_message_is_cut_between_characters)
     }
 }
 
+static sky_status fail_later(void)
+{
+    sky_status st = sky_fail(SKY_ERR_INPUT, "deep");
+    SKY_KEEP_FIRST(st, sky_fail(SKY_ERR_IO, "deeper"));
+    return sky_fail_in(st, "later");
+}
+
+/* What fails afterwards changes neither the status nor a word of the message. */
+TEST(the_first_failure_keeps_its_message)
+{
+    sky_status st = sky_fail(SKY_ERR_NOMEM, "first");
+    SKY_KEEP_FIRST(st, fail_later());
+    CHECK(st == SKY_ERR_NOMEM && strcmp(sky_message(), "first") == 0);
+    st = SKY_OK;
+    SKY_KEEP_FIRST(st, fail_later());
+    CHECK(st == SKY_ERR_INPUT && strcmp(sky_message(), "later: deep") == 0);
+    SKY_KEEP_FIRST(st, SKY_OK);
+    CHECK(st == SKY_ERR_INPUT && strcmp(sky_message(), "later: deep") == 0);
+    (void)sky_fail(SKY_ERR_IO, "new");
+    CHECK(strcmp(sky_message(), "new") == 0);
+}
+
 TEST(utf8_is_told_from_what_is_not)
 {
     static const struct {
