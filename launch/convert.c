@@ -8,6 +8,7 @@
 #include "flags.h"
 #include "model/check.h"
 #include "ops/ref/ref.h"
+#include "start.h"
 #include "weights/manifest.h"
 
 #include <inttypes.h>
@@ -90,19 +91,10 @@ static void print_help(void)
 /* The one thing that a signal handler may touch. */
 static volatile sig_atomic_t caught_signal;
 
+/* Ctrl-C and SIGTERM end the conversion between two pieces, so that the temporary folder is removed. */
 static void on_signal(int number)
 {
     caught_signal = number;
-}
-
-/* Ctrl-C and SIGTERM end the conversion between two pieces, so that the temporary folder is removed. */
-static void catch_signals(void)
-{
-    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
-    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of write(), not the end of the process */
 }
 
 static double now(void)
@@ -323,7 +315,8 @@ static sky_status convert(const convert_options *o)
 int main(int argc, char **argv)
 {
     convert_options options = {.codes = SKY_F8_E4M3};
-    catch_signals();
+    sky_start_descriptors();
+    sky_start_signals(on_signal);
     sky_status st = sky_flags_parse(flags, NUM_FLAGS, argc, argv, &options);
     if (st == SKY_OK && options.help) {
         print_help();

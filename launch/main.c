@@ -12,6 +12,7 @@
 #include "print_plan.h"
 #include "report.h"
 #include "skyreels.h"
+#include "start.h"
 #include "terminal.h"
 #include "text/text_clean.h"
 #include "text/tokenizer.h"
@@ -20,7 +21,6 @@
 #include <inttypes.h>
 #include <mpi.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -311,7 +311,6 @@ static sky_status write_report(program *p, sky_status st)
     if (p->report == NULL) {
         return SKY_OK;
     }
-    const char *message = st == SKY_OK ? NULL : strdup(sky_message());
     const sky_plan_view view = plan_view(p);
     const sky_status written = sky_report_write(&(sky_report){.settings = &p->options.settings,
                                                               .result = &p->result,
@@ -320,12 +319,8 @@ static sky_status write_report(program *p, sky_status st)
                                                               .num_ranks = sky_group_size(p->group),
                                                               .num_threads = p->num_threads,
                                                               .status = st,
-                                                              .message = message},
+                                                              .message = st == SKY_OK ? NULL : sky_message()},
                                                 p->report);
-    if (st != SKY_OK && message != NULL) {
-        (void)sky_fail(st, "%s", message); /* the first failure is the one to tell */
-    }
-    free((char *)message);
     return sky_fail_in(written, "--json");
 }
 
@@ -435,7 +430,8 @@ static bool speaks_early(void)
 int main(int argc, char **argv)
 {
     program p = {0};
-    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of write(), not the end of the process */
+    sky_start_descriptors();
+    sky_start_signals(sky_start_on_signal);
     sky_status st = sky_options_parse(argc, argv, &p.options);
     int code = 0;
     if (st == SKY_OK && p.options.help) {
