@@ -1,10 +1,13 @@
 #include "report.h"
 
+#include "base/utf8.h"
 #include "build_info.h"
 #include "engine/settings.h"
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -65,9 +68,14 @@ static json_t *traffic(const sky_report *r)
 /* What a render has to tell. */
 static json_t *build_render(const sky_report *r)
 {
-    return json_pack("{s:s?, s:I, s:o, s:o, s:o, s:o}", "output", r->status == SKY_OK ? r->settings->output : NULL,
-                     "num_tokens", (json_int_t)r->result->num_tokens, "layout", layout(r->result), "traffic",
-                     traffic(r), "timings", timings(r->result), "memory", memory(r->result));
+    char output[PATH_MAX] = "";
+    if (r->status == SKY_OK) {
+        snprintf(output, sizeof output, "%s", r->settings->output);
+        sky_utf8_make_printable(output); /* a path may be any bytes, JSON is UTF-8 */
+    }
+    return json_pack("{s:s?, s:I, s:o, s:o, s:o, s:o}", "output", r->status == SKY_OK ? output : NULL, "num_tokens",
+                     (json_int_t)r->result->num_tokens, "layout", layout(r->result), "traffic", traffic(r), "timings",
+                     timings(r->result), "memory", memory(r->result));
 }
 
 /* What a plan has to tell: nothing where it failed. */

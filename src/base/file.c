@@ -155,16 +155,30 @@ done:
 
 /* ---- paths ---- */
 
-bool sky_path_is_dir(const char *path)
+sky_status sky_path_look(const char *path, sky_path_kind *out)
 {
     struct stat info;
-    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    if (stat(path, &info) == 0) {
+        *out = S_ISREG(info.st_mode) ? SKY_PATH_FILE : S_ISDIR(info.st_mode) ? SKY_PATH_DIR : SKY_PATH_OTHER;
+        return SKY_OK;
+    }
+    if (errno != ENOENT && errno != ENOTDIR) {
+        return sky_io_fail(path, "cannot look at it", errno);
+    }
+    *out = SKY_PATH_NONE;
+    return SKY_OK;
+}
+
+bool sky_path_is_dir(const char *path)
+{
+    sky_path_kind kind = SKY_PATH_NONE;
+    return sky_path_look(path, &kind) == SKY_OK && kind == SKY_PATH_DIR;
 }
 
 bool sky_path_is_file(const char *path)
 {
-    struct stat info;
-    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
+    sky_path_kind kind = SKY_PATH_NONE;
+    return sky_path_look(path, &kind) == SKY_OK && kind == SKY_PATH_FILE;
 }
 
 sky_status sky_path_join(const char *folder, const char *name, char **out)

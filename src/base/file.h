@@ -34,6 +34,14 @@ sky_status sky_file_write(int fd, const char *path, const void *src, size_t byte
 /* Reads a whole file of at most max_bytes into new memory with a NUL behind it (not counted). The caller frees *data. */
 sky_status sky_file_read_all(const char *path, size_t max_bytes, char **data, size_t *len_bytes);
 
+/*
+ * What a path is. NONE only where nothing is there: where it cannot be told (no permission, no memory, a failing disk) that is
+ * an error, not an absence. Errors: IO.
+ */
+typedef enum sky_path_kind { SKY_PATH_NONE, SKY_PATH_FILE, SKY_PATH_DIR, SKY_PATH_OTHER } sky_path_kind;
+sky_status sky_path_look(const char *path, sky_path_kind *out);
+
+/* The same where a wrong no does no harm. */
 bool sky_path_is_dir(const char *path);
 bool sky_path_is_file(const char *path);
 

@@ -112,6 +112,14 @@ sky_status sky_render_open_models(render *r)
         sky_engine_drop_models(r->engine);
         models->path = path;
         SKY_TRY(sky_checkpoint_open(s->model_path, &models->checkpoint));
+        for (int i = 0; render_is_first(r) && i < SKY_COMPONENT_COUNT; i++) {
+            const char *left_out = sky_checkpoint_left_out(models->checkpoint, (sky_component)i);
+            if (left_out[0] != '\0') {
+                sky_log_line(r->engine->config.log, SKY_LOG_WARNING,
+                             "%s: not read, as they are variants, copies or in no index: %s",
+                             sky_component_name((sky_component)i), left_out);
+            }
+        }
     } else {
         free(path);
     }

@@ -1,8 +1,11 @@
 #include "engine/settings.h"
 
+#include "base/utf8.h"
 #include "text/text_clean.h"
+#include "weights/checkpoint.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,17 +59,13 @@ static const char *folder_name(const char *path, size_t *len)
     return path + start;
 }
 
-/* As in SkyReels-V2-T2V-14B-720P. */
-static bool folder_is_named(const char *path, const char *word)
-{
-    size_t len = 0;
-    const char *name = folder_name(path, &len);
-    return memmem(name, len, word, strlen(word)) != NULL;
-}
-
 void sky_settings_complete(sky_settings *s)
 {
-    const bool is_720p = s->model_path != NULL && folder_is_named(s->model_path, "720P");
+    char name[SKY_PUBLISHED_NAME_BYTES] = "";
+    if (s->model_path != NULL) {
+        sky_checkpoint_published_name(s->model_path, name);
+    }
+    const bool is_720p = strcasestr(name, "720P") != NULL; /* as in SkyReels-V2-T2V-14B-720P */
     if (s->height == 0 && s->width == 0) {
         s->height = is_720p ? 720 : 544;
         s->width = is_720p ? 1280 : 960;
@@ -164,15 +163,21 @@ sky_status sky_settings_output_name(const sky_settings *s, const char *ending, c
     char name[NAME_BYTES + 1];
     size_t len = 0;
     int chars = 0;
-    for (const unsigned char *p = (const unsigned char *)s->prompt; *p != '\0'; p++) {
-        const bool starts_char = (*p & 0xc0U) != 0x80U;
+    char *shown = strdup(s->prompt);
+    if (shown == NULL) {
+        return sky_fail(SKY_ERR_NOMEM, "output name");
+    }
+    sky_utf8_make_name(shown); /* no controls, no line breaks, nothing invisible */
+    for (const char *p = shown; *p != '\0'; p++) {
+        const bool starts_char = ((unsigned char)*p & 0xc0U) != 0x80U;
         if (starts_char && (chars++ == NAME_CHARS || len + 4 > NAME_BYTES)) {
             break;
         }
-        if (*p >= 0x20 && *p != 0x7f && *p != '/') {
-            name[len++] = (char)*p;
+        if (*p != '/') {
+            name[len++] = *p;
         }
     }
+    free(shown);
     while (len > 0 && name[len - 1] == ' ') {
         len--;
     }
@@ -225,13 +230,15 @@ json_t *sky_settings_json(const sky_settings *s)
     char seed[24];
     snprintf(seed, sizeof seed, "%" PRIu64, s->seed);
     size_t model_len = 0;
-    const char *model = folder_name(s->model_path, &model_len);
-    return json_pack("{s:s%, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:s, s:s, s:s, s:b}", "model",
-                     model, model_len, "prompt", s->prompt, "negative_prompt", s->negative_prompt, "seed", seed,
-                     "height", (json_int_t)s->height, "width", (json_int_t)s->width, "num_frames",
-                     (json_int_t)s->num_frames, "fps", (json_int_t)s->fps, "inference_steps",
-                     (json_int_t)s->inference_steps, "guidance_scale", s->guidance_scale, "shift", s->shift,
-                     "precision", sky_precision_name(s->precision), "use_sage_attention", s->attention_8bit,
-                     "text_encoder", s->text_encoder_fp8 ? "fp8" : "bf16", "rng", rng, "scheduler",
-                     sky_time_grid_name(s->scheduler), "fast_ring", s->fast_ring);
+    const char *folder = folder_name(s->model_path, &model_len);
+    char model[NAME_MAX + 1]; /* a folder may be called anything, JSON is UTF-8 */
+    snprintf(model, sizeof model, "%.*s", (int)(model_len < NAME_MAX ? model_len : NAME_MAX), folder);
+    sky_utf8_make_printable(model);
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:s, s:b, s:s, s:s, s:s, s:b}", "model",
+                     model, "prompt", s->prompt, "negative_prompt", s->negative_prompt, "seed", seed, "height",
+                     (json_int_t)s->height, "width", (json_int_t)s->width, "num_frames", (json_int_t)s->num_frames,
+                     "fps", (json_int_t)s->fps, "inference_steps", (json_int_t)s->inference_steps, "guidance_scale",
+                     s->guidance_scale, "shift", s->shift, "precision", sky_precision_name(s->precision),
+                     "use_sage_attention", s->attention_8bit, "text_encoder", s->text_encoder_fp8 ? "fp8" : "bf16",
+                     "rng", rng, "scheduler", sky_time_grid_name(s->scheduler), "fast_ring", s->fast_ring);
 }

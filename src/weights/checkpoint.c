@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/utf8.h"
 #include "weights/converted.h"
 #include "weights/manifest.h"
 #include "weights/names.h"
@@ -10,11 +11,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_CONFIG_BYTES ((size_t)1 << 20)
+#define MAX_CONFIG_BYTES   ((size_t)1 << 20)
+#define MAX_MANIFEST_BYTES ((size_t)64 << 20)
 
 typedef struct component_files {
     sky_source *source;
@@ -103,46 +106,78 @@ static sky_status find_file(const char *folder, const char *pattern, const char 
     return st;
 }
 
-/* path/name as a file or folder; *out is NULL where there is none. */
-static sky_status find_part(const char *path, const char *name, bool (*is)(const char *path), char **out)
+/* path/name where it is of this kind; *out is NULL where it is not. */
+static sky_status find_part(const char *path, const char *name, sky_path_kind wanted, char **out)
 {
     char *joined = NULL;
+    sky_path_kind kind = SKY_PATH_NONE;
     *out = NULL;
     SKY_TRY(sky_path_join(path, name, &joined));
-    if (is(joined)) {
+    const sky_status st = sky_path_look(joined, &kind);
+    if (st == SKY_OK && kind == wanted) {
         *out = joined;
     } else {
         free(joined);
     }
-    return SKY_OK;
+    return st;
 }
 
-static sky_status has_part(const char *path, const char *name, bool (*is)(const char *path), bool *out)
+static sky_status has_part(const char *path, const char *name, sky_path_kind wanted, bool *out)
 {
     char *joined = NULL;
+    sky_path_kind kind = SKY_PATH_NONE;
     SKY_TRY(sky_path_join(path, name, &joined));
-    *out = is(joined);
+    const sky_status st = sky_path_look(joined, &kind);
+    *out = st == SKY_OK && kind == wanted;
     free(joined);
+    return st;
+}
+
+/* Whether a name in the folder fits; false where there is no such folder. */
+static sky_status has_match(const char *folder, const char *pattern, bool *out)
+{
+    DIR *dir = opendir(folder);
+    *out = false;
+    if (dir == NULL) {
+        char text[128];
+        return errno == ENOENT || errno == ENOTDIR ? SKY_OK
+                                                   : sky_fail(SKY_ERR_IO, "%s: cannot list the folder: %s", folder,
+                                                              strerror_r(errno, text, sizeof text));
+    }
+    for (struct dirent *entry = readdir(dir); entry != NULL && !*out; entry = readdir(dir)) {
+        *out = fnmatch(pattern, entry->d_name, FNM_PERIOD) == 0;
+    }
+    closedir(dir);
     return SKY_OK;
 }
 
-static bool has_match(const char *folder, const char *pattern)
+/* path/name where it is a folder with weights in it; *out is NULL where it is not. */
+static sky_status find_weights(const char *path, const char *name, char **out)
 {
+    char *joined = NULL;
     bool found = false;
-    DIR *dir = opendir(folder);
-    if (dir == NULL) {
-        return false;
+    *out = NULL;
+    SKY_TRY(sky_path_join(path, name, &joined));
+    const sky_status st = has_match(joined, "*.safetensors", &found);
+    if (st == SKY_OK && found) {
+        *out = joined;
+    } else {
+        free(joined);
     }
-    for (struct dirent *entry = readdir(dir); entry != NULL && !found; entry = readdir(dir)) {
-        found = fnmatch(pattern, entry->d_name, FNM_PERIOD) == 0;
-    }
-    closedir(dir);
-    return found;
+    return st;
 }
 
-static bool has_safetensors(const char *folder)
+/* The tokenizer in a folder: tokenizer.json, else spiece.model, which text/tokenizer.h reads in this order. */
+static sky_status find_tokenizer(const char *path, const char *folder, char **out)
 {
-    return has_match(folder, "*.safetensors");
+    static const char *const names[] = {"tokenizer.json", "spiece.model"};
+    *out = NULL;
+    for (int i = 0; i < 2 && *out == NULL; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s/%s", folder, names[i]);
+        SKY_TRY(find_part(path, name, SKY_PATH_FILE, out));
+    }
+    return SKY_OK;
 }
 
 /* ---- opening ---- */
@@ -195,13 +230,13 @@ static sky_status open_original(sky_checkpoint *c)
         [WEIGHTS] = {.name = "*.safetensors"},
         [TEXT] = {.name = "models_t5*.pth"},
         [VAE] = {.name = "*VAE*.pth"},
-        [TOKENIZER] = {.name = "google/umt5-xxl/tokenizer.json"},
+        [TOKENIZER] = {.name = "google/umt5-xxl/tokenizer.json or spiece.model"},
     };
-    SKY_TRY_GOTO(find_part(c->path, "config.json", sky_path_is_file, &parts[CONFIG].path));
-    SKY_TRY_GOTO(find_part(c->path, "", has_safetensors, &parts[WEIGHTS].path));
+    SKY_TRY_GOTO(find_part(c->path, "config.json", SKY_PATH_FILE, &parts[CONFIG].path));
+    SKY_TRY_GOTO(find_weights(c->path, "", &parts[WEIGHTS].path));
     SKY_TRY_GOTO(find_file(c->path, "models_t5*.pth", "models_t5_umt5-xxl-enc-bf16.pth", &parts[TEXT].path));
     SKY_TRY_GOTO(find_file(c->path, "*VAE*.pth", "Wan2.1_VAE.pth", &parts[VAE].path));
-    SKY_TRY_GOTO(find_part(c->path, parts[TOKENIZER].name, sky_path_is_file, &parts[TOKENIZER].path));
+    SKY_TRY_GOTO(find_tokenizer(c->path, "google/umt5-xxl", &parts[TOKENIZER].path));
     SKY_TRY_GOTO(report_missing(c->path, parts, PARTS));
 
     SKY_TRY_GOTO(load_config(c, SKY_TRANSFORMER, parts[CONFIG].path));
@@ -225,16 +260,16 @@ static sky_status open_diffusers(sky_checkpoint *c)
     };
     enum { TOKENIZER = 2 * SKY_COMPONENT_COUNT, PARTS };
     sky_status st = SKY_OK;
-    part parts[PARTS] = {[TOKENIZER] = {.name = "tokenizer/tokenizer.json"}};
+    part parts[PARTS] = {[TOKENIZER] = {.name = "tokenizer/tokenizer.json or spiece.model"}};
     for (int i = 0; i < SKY_COMPONENT_COUNT; i++) {
         parts[2 * i].name = rows[i].config;
         parts[2 * i + 1].name = rows[i].weights;
     }
     for (int i = 0; i < SKY_COMPONENT_COUNT; i++) {
-        SKY_TRY_GOTO(find_part(c->path, rows[i].config, sky_path_is_file, &parts[2 * i].path));
-        SKY_TRY_GOTO(find_part(c->path, rows[i].folder, has_safetensors, &parts[2 * i + 1].path));
+        SKY_TRY_GOTO(find_part(c->path, rows[i].config, SKY_PATH_FILE, &parts[2 * i].path));
+        SKY_TRY_GOTO(find_weights(c->path, rows[i].folder, &parts[2 * i + 1].path));
     }
-    SKY_TRY_GOTO(find_part(c->path, parts[TOKENIZER].name, sky_path_is_file, &parts[TOKENIZER].path));
+    SKY_TRY_GOTO(find_tokenizer(c->path, "tokenizer", &parts[TOKENIZER].path));
     SKY_TRY_GOTO(report_missing(c->path, parts, PARTS));
 
     for (int i = 0; i < SKY_COMPONENT_COUNT; i++) {
@@ -286,25 +321,31 @@ static sky_status tell_layout(sky_checkpoint *c)
     bool transformer = false;
     bool config = false;
     bool manifest = false;
-    if (!sky_path_is_dir(c->path)) {
+    bool shards = false;
+    bool weights = false;
+    sky_path_kind kind = SKY_PATH_NONE;
+    SKY_TRY(sky_path_look(c->path, &kind));
+    if (kind != SKY_PATH_DIR) {
         return sky_fail(SKY_ERR_INPUT, "%s: %s. %s", c->path,
-                        sky_path_is_file(c->path) ? "this is a file, want a model folder" : "no such folder",
+                        kind == SKY_PATH_FILE ? "this is a file, want a model folder" : "no such folder",
                         what_a_folder_holds);
     }
-    SKY_TRY(has_part(c->path, "model_index.json", sky_path_is_file, &index));
-    SKY_TRY(has_part(c->path, "transformer", sky_path_is_dir, &transformer));
-    SKY_TRY(has_part(c->path, "config.json", sky_path_is_file, &config));
-    SKY_TRY(has_part(c->path, SKY_MANIFEST_NAME, sky_path_is_file, &manifest));
+    SKY_TRY(has_part(c->path, "model_index.json", SKY_PATH_FILE, &index));
+    SKY_TRY(has_part(c->path, "transformer", SKY_PATH_DIR, &transformer));
+    SKY_TRY(has_part(c->path, "config.json", SKY_PATH_FILE, &config));
+    SKY_TRY(has_part(c->path, SKY_MANIFEST_NAME, SKY_PATH_FILE, &manifest));
+    SKY_TRY(has_match(c->path, "shard-*-of-*.h5", &shards));
+    SKY_TRY(has_match(c->path, "*.safetensors", &weights));
     if (manifest) {
         c->layout = SKY_LAYOUT_CONVERTED;
-    } else if (has_match(c->path, "shard-*-of-*.h5")) {
+    } else if (shards) {
         return sky_fail(SKY_ERR_INPUT,
                         "%s: shards of a converted model without manifest.json: the conversion or the copy was not "
                         "finished, do it again",
                         c->path);
     } else if (index || transformer) {
         c->layout = SKY_LAYOUT_DIFFUSERS;
-    } else if (config || has_safetensors(c->path)) {
+    } else if (config || weights) {
         c->layout = SKY_LAYOUT_ORIGINAL;
     } else {
         return sky_fail(SKY_ERR_INPUT,
@@ -382,7 +423,84 @@ void sky_checkpoint_destroy(sky_checkpoint **checkpoint)
     *checkpoint = NULL;
 }
 
+/* ---- names ---- */
+
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+/* The repository in .../models--OWNER--NAME/snapshots/REVISION, the cache of Hugging Face's libraries; NULL: no such path. */
+static char *snapshot_name(const char *path)
+{
+    const char *snapshots = strstr(path, "/snapshots/");
+    const char *repository = snapshots != NULL ? memrchr(path, '/', (size_t)(snapshots - path)) : NULL;
+    if (repository == NULL || strncmp(repository, "/models--", 9) != 0) {
+        return NULL;
+    }
+    const char *name = repository + 9;
+    for (const char *p = name; p + 1 < snapshots; p++) {
+        if (strncmp(p, "--", 2) == 0) {
+            name = p + 2;
+        }
+    }
+    return strndup(name, (size_t)(snapshots - name));
+}
+
+/* "original" of a converted folder's manifest; NULL where there is none, or nothing that can be read: opening says why. */
+static char *manifest_name_of(const char *path)
+{
+    char *manifest = NULL;
+    char *name = NULL;
+    json_t *json = NULL;
+    if (sky_path_join(path, SKY_MANIFEST_NAME, &manifest) == SKY_OK && sky_path_is_file(manifest) &&
+        sky_json_load(manifest, MAX_MANIFEST_BYTES, &json) == SKY_OK) {
+        const char *original = json_string_value(json_object_get(json, "original"));
+        name = original != NULL ? strdup(original) : NULL;
+    }
+    json_decref(json);
+    free(manifest);
+    return name;
+}
+
+static bool tells_size(const char *name)
+{
+    return strcasestr(name, "540P") != NULL || strcasestr(name, "720P") != NULL;
+}
+
+void sky_checkpoint_published_name(const char *model_path, char out[SKY_PUBLISHED_NAME_BYTES])
+{
+    char typed[PATH_MAX];
+    char *resolved = realpath(model_path, NULL);
+    char *manifest = manifest_name_of(model_path);
+    char *snapshot = resolved != NULL ? snapshot_name(resolved) : NULL;
+    size_t len = strlen(model_path);
+    while (len > 1 && model_path[len - 1] == '/') {
+        len--;
+    }
+    snprintf(typed, sizeof typed, "%.*s", (int)(len < PATH_MAX ? len : PATH_MAX - 1), model_path);
+    const char *const names[] = {manifest, snapshot, resolved != NULL ? last_part(resolved) : NULL, last_part(typed)};
+    const char *best = NULL;
+    for (int i = 0; i < 4; i++) {
+        if (names[i] != NULL && (best == NULL || (tells_size(names[i]) && !tells_size(best)))) {
+            best = names[i];
+        }
+    }
+    snprintf(out, SKY_PUBLISHED_NAME_BYTES, "%.*s", SKY_PUBLISHED_NAME_BYTES - 1, best);
+    sky_utf8_make_name(out);
+    free(snapshot);
+    free(manifest);
+    free(resolved);
+    sky_clear_message();
+}
+
 /* ---- asking ---- */
+
+const char *sky_checkpoint_left_out(const sky_checkpoint *checkpoint, sky_component component)
+{
+    return sky_source_left_out(checkpoint->components[component].source);
+}
 
 sky_layout sky_checkpoint_layout(const sky_checkpoint *checkpoint)
 {

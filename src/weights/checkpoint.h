@@ -30,6 +30,17 @@ typedef struct sky_checkpoint sky_checkpoint;
 sky_status sky_checkpoint_open(const char *model_path, sky_checkpoint **out);
 void sky_checkpoint_destroy(sky_checkpoint **checkpoint);
 
+/* Files beside the component's that were not read (sky_source_left_out). */
+const char *sky_checkpoint_left_out(const sky_checkpoint *checkpoint, sky_component component);
+
+/*
+ * The name that a model was published under, as far as a path tells it: what a converted folder's manifest says, the repository
+ * of a snapshot in Hugging Face's cache, the folder's name with links resolved, or as typed; the first that says 540P or 720P,
+ * else the first there is. Readable UTF-8, "" where nothing is. Opens no model; cannot fail.
+ */
+enum { SKY_PUBLISHED_NAME_BYTES = 256 };
+void sky_checkpoint_published_name(const char *model_path, char out[SKY_PUBLISHED_NAME_BYTES]);
+
 sky_layout sky_checkpoint_layout(const sky_checkpoint *checkpoint);
 const char *sky_checkpoint_path(const sky_checkpoint *checkpoint);
 const char *sky_checkpoint_tokenizer_path(const sky_checkpoint *checkpoint); /* folder of tokenizer.json */

@@ -331,11 +331,9 @@ static sky_status copy_tokenizer(conversion *c, const char *folder)
 
 static sky_status set_original(conversion *c)
 {
-    char *resolved = realpath(c->settings->model_path, NULL);
-    const char *slash = resolved != NULL ? strrchr(resolved, '/') : NULL;
-    const char *name = slash != NULL && slash[1] != '\0' ? slash + 1 : "model";
+    char name[SKY_PUBLISHED_NAME_BYTES];
+    sky_checkpoint_published_name(c->settings->model_path, name);
     c->manifest.original = strdup(sky_check_name("folder", name, strlen(name)) == SKY_OK ? name : "model");
-    free(resolved);
     return c->manifest.original != NULL ? SKY_OK : sky_fail(SKY_ERR_NOMEM, "no memory for a name");
 }
 
@@ -424,12 +422,12 @@ sky_status sky_convert_folder(const sky_convert_settings *settings, sky_convert_
     SKY_TRY_GOTO(fill_folder(&c, sky_output_file_path(output)));
     SKY_TRY_GOTO(sky_output_file_commit(output));
 done:
+    sky_checkpoint_destroy(&checkpoint); /* first: removing a folder takes descriptors, which may be what failed */
     sky_output_file_destroy(&output);
     sky_threads_destroy(&c.threads);
     free(c.values);
     free(c.pieces);
     sky_manifest_release(&c.manifest);
     sky_convert_plan_release(&c.plan);
-    sky_checkpoint_destroy(&checkpoint);
     return st;
 }

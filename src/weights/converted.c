@@ -63,7 +63,8 @@ static sky_status check_files(const char *folder, const sky_manifest *m, json_t 
     bool has_tokenizer = false;
     for (int i = 0; i < m->num_files; i++) {
         SKY_TRY(check_file(folder, &m->files[i], configs));
-        has_tokenizer = has_tokenizer || strcmp(m->files[i].name, SKY_TOKENIZER_FOLDER "/tokenizer.json") == 0;
+        has_tokenizer = has_tokenizer || strcmp(m->files[i].name, SKY_TOKENIZER_FOLDER "/tokenizer.json") == 0 ||
+                        strcmp(m->files[i].name, SKY_TOKENIZER_FOLDER "/spiece.model") == 0;
     }
     if (configs[SKY_TRANSFORMER] == NULL || !has_tokenizer) {
         return sky_fail(SKY_ERR_INPUT, "%s: the manifest lists no %s", folder,

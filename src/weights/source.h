@@ -43,11 +43,15 @@ sky_status sky_source_add_safetensors(sky_source *source, const char *path);
 sky_status sky_source_add_torch(sky_source *source, const char *path);
 
 /*
- * Adds every *.safetensors of a folder, in name order. Where there is a *.safetensors.index.json, every file it names
- * must be there and hold exactly the tensors it maps to it. Where it fails, files that were added before stay added.
+ * Adds the *.safetensors of a folder, in name order. Where there is a *.safetensors.index.json, those that it names, every one
+ * of which must be there and hold exactly the tensors it maps to it; else all. Variants (x.fp16.safetensors) and copies ("x
+ * (1).safetensors") beside a file are left out, as the published loaders do. Where it fails, files that were added before stay added.
  * Errors: as above; INPUT where the folder has no such file.
  */
 sky_status sky_source_add_folder(sky_source *source, const char *folder);
+
+/* Names of files in its folders that are no part of the model and were not read, as a list for a person; "" for none. */
+const char *sky_source_left_out(const sky_source *source);
 
 /* Number of tensors; they are in name order. */
 int64_t sky_source_count(const sky_source *source);

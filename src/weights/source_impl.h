@@ -25,6 +25,7 @@ struct sky_source {
     int num_files;
     sky_source_tensor *tensors; /* in name order */
     int64_t num_tensors;
+    char left_out[256]; /* names of files in its folders that were not read */
 };
 
 /*

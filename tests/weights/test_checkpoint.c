@@ -4,6 +4,7 @@
 #include "weights/names.h"
 
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,6 +239,122 @@ static void expect_opens(const char *path, sky_layout layout)
     sky_checkpoint_destroy(&c);
 }
 
+static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void shell(const char *format, ...)
+{
+    char command[4 * PATH_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(command, sizeof command, format, args);
+    va_end(args);
+    SKY_ASSERT(system(command) == 0);
+}
+
+TEST(spiece_model_is_enough)
+{
+    const char *original = test_temp_path("spiece-original");
+    const char *diffusers = test_temp_path("spiece-diffusers");
+    shell("cp -rL '%s' '%s' && cp -rL '%s' '%s'", ORIGINAL, original, DIFFUSERS, diffusers);
+    shell("rm '%s'/google/umt5-xxl/tokenizer.json '%s'/tokenizer/tokenizer.json", original, diffusers);
+    shell("[ -e '%s'/google/umt5-xxl/spiece.model ] && [ -e '%s'/tokenizer/spiece.model ]", original, diffusers);
+    expect_opens(original, SKY_LAYOUT_ORIGINAL);
+    expect_opens(diffusers, SKY_LAYOUT_DIFFUSERS);
+}
+
+/* Files that the published loaders do not choose do not stop a complete model, and are told. */
+TEST(variants_and_copies_are_left_out)
+{
+    static const struct {
+        const char *model, *folder, *from, *to;
+    } rows[] = {
+        {DIFFUSERS, "transformer/", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"},
+        {DIFFUSERS, "transformer/", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model (1).safetensors"},
+        {DIFFUSERS, "transformer/", "diffusion_pytorch_model.safetensors",
+         "diffusion_pytorch_model - Copy.safetensors"},
+        {DIFFUSERS, "transformer/", "diffusion_pytorch_model.safetensors",
+         "diffusion_pytorch_model.bf16-00001-of-00001.safetensors"},
+        {ORIGINAL, "", "diffusion_pytorch_model-00001-of-00002.safetensors",
+         "diffusion_pytorch_model-00001-of-00002 (1).safetensors"},
+        {ORIGINAL, "", "diffusion_pytorch_model-00001-of-00002.safetensors",
+         "diffusion_pytorch_model.fp16.safetensors"},
+        {ORIGINAL, "", "diffusion_pytorch_model-00001-of-00002.safetensors", "anything.safetensors"},
+        {ORIGINAL, "", "diffusion_pytorch_model.safetensors.index.json",
+         "diffusion_pytorch_model.fp16.safetensors.index.json"},
+        {ORIGINAL, "", "diffusion_pytorch_model.safetensors.index.json",
+         "diffusion_pytorch_model.safetensors.index (1).json"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char name[32];
+        sky_checkpoint *c = NULL;
+        snprintf(name, sizeof name, "beside%zu", i);
+        const char *folder = test_temp_path(name);
+        test_parameters("%s", rows[i].to);
+        shell("cp -rL '%s' '%s' && cp '%s/%s%s' '%s/%s%s'", rows[i].model, folder, folder, rows[i].folder, rows[i].from,
+              folder, rows[i].folder, rows[i].to);
+        CHECK_OK(sky_checkpoint_open(folder, &c));
+        const bool is_read = strstr(rows[i].to, "index (1)") != NULL; /* that name is no index's */
+        EXPECT(is_read || strcmp(sky_checkpoint_left_out(c, SKY_TRANSFORMER), rows[i].to) == 0);
+        EXPECT(sky_checkpoint_left_out(c, SKY_VAE)[0] == '\0');
+        sky_checkpoint_destroy(&c);
+    }
+}
+
+/* A variant alone is the model. */
+TEST(a_variant_alone_is_read)
+{
+    const char *folder = test_temp_path("variant");
+    shell("cp -rL '%s' '%s' && cd '%s/transformer' && mv diffusion_pytorch_model.safetensors "
+          "diffusion_pytorch_model.fp16.safetensors",
+          DIFFUSERS, folder, folder);
+    expect_opens(folder, SKY_LAYOUT_DIFFUSERS);
+}
+
+static void expect_name(const char *path, const char *want)
+{
+    char name[SKY_PUBLISHED_NAME_BYTES];
+    sky_checkpoint_published_name(path, name);
+    if (strcmp(name, want) != 0) {
+        test_fail(__FILE__, __LINE__, "%s: want \"%s\", got \"%s\"", path, want, name);
+    }
+}
+
+/* What the defaults of size hang on: not the path as typed. */
+TEST(the_published_name_is_found_behind_paths_and_links)
+{
+    char path[PATH_MAX];
+    const char *top = new_folder("names");
+    char *old = getcwd(NULL, 0);
+    shell(
+        "cd '%s' && mkdir -p hub/models--Skywork--SkyReels-V2-T2V-14B-720P/snapshots/0123abcd/vae "
+        "SkyReels-V2-T2V-14B-720P mine plain && ln -s SkyReels-V2-T2V-14B-720P link && ln -s plain as-720P-here && "
+        "ln -s hub/models--Skywork--SkyReels-V2-T2V-14B-720P/snapshots/0123abcd cached && "
+        "echo '{\"original\": \"SkyReels-V2-T2V-14B-720P\"}' >mine/manifest.json && mkdir $(printf 'mod\\350le-720P')",
+        top);
+    join(path, top, "SkyReels-V2-T2V-14B-720P/");
+    expect_name(path, "SkyReels-V2-T2V-14B-720P");
+    join(path, top, "link");
+    expect_name(path, "SkyReels-V2-T2V-14B-720P");
+    join(path, top, "as-720P-here");
+    expect_name(path, "as-720P-here");
+    join(path, top, "hub/models--Skywork--SkyReels-V2-T2V-14B-720P/snapshots/0123abcd/");
+    expect_name(path, "SkyReels-V2-T2V-14B-720P");
+    join(path, top, "cached");
+    expect_name(path, "SkyReels-V2-T2V-14B-720P");
+    join(path, top, "mine"); /* a converted folder that was renamed */
+    expect_name(path, "SkyReels-V2-T2V-14B-720P");
+    join(path, top, "plain");
+    expect_name(path, "plain");
+    join(path, top, "nowhere/x-540P");
+    expect_name(path, "x-540P");
+    join(path, top, "mod\xe8le-720P");
+    expect_name(path, "modle-720P");
+    join(path, top, "SkyReels-V2-T2V-14B-720P");
+    CHECK(old != NULL && chdir(path) == 0);
+    expect_name(".", "SkyReels-V2-T2V-14B-720P");
+    CHECK(chdir(old) == 0);
+    free(old);
+}
+
 TEST(what_is_no_model_folder_is_said_to_be_none)
 {
     EXPECT_REFUSED(test_temp_path("nowhere"), "nowhere", "no such folder", "config.json", "transformer/");
@@ -252,10 +369,10 @@ TEST(missing_parts_of_the_original_layout_are_listed)
     expect_opens(folder, SKY_LAYOUT_ORIGINAL);
     drop(folder, "Wan2.1_VAE.pth");
     EXPECT_REFUSED(folder, "missing *VAE*.pth (looked for config.json, *.safetensors, models_t5*.pth, *VAE*.pth, "
-                           "google/umt5-xxl/tokenizer.json)");
+                           "google/umt5-xxl/tokenizer.json or spiece.model)");
     drop(folder, "google");
     drop(folder, "models_t5_umt5-xxl-enc-bf16.pth");
-    EXPECT_REFUSED(folder, "missing models_t5*.pth, *VAE*.pth, google/umt5-xxl/tokenizer.json (");
+    EXPECT_REFUSED(folder, "missing models_t5*.pth, *VAE*.pth, google/umt5-xxl/tokenizer.json or spiece.model (");
     drop(folder, "config.json");
     EXPECT_REFUSED(folder, "missing config.json, models_t5*.pth");
     drop(folder, "diffusion_pytorch_model-00001-of-00002.safetensors");
@@ -271,7 +388,8 @@ TEST(missing_parts_of_the_diffusers_layout_are_listed)
     expect_opens(folder, SKY_LAYOUT_DIFFUSERS); /* without model_index.json */
     drop(folder, "vae");
     drop(folder, "tokenizer");
-    EXPECT_REFUSED(folder, "missing vae/config.json, vae/*.safetensors, tokenizer/tokenizer.json (looked for",
+    EXPECT_REFUSED(folder,
+                   "missing vae/config.json, vae/*.safetensors, tokenizer/tokenizer.json or spiece.model (looked for",
                    "transformer/config.json, transformer/*.safetensors");
     drop(folder, "transformer");
     EXPECT_REFUSED(folder, "no model folder");
