@@ -268,15 +268,19 @@ static int make_named(sky_output_file *file)
 static sky_status try_rename(sky_output_file *file)
 {
     char old[NAME_MAX + 1];
+    sky_output_file old_slot = {.slot = file->slot};
     snprintf(old, sizeof old, "%s", file->temp_name);
     SKY_TRY(temp_path_set(file));
+    file->slot = -1;
+    slot_fill(file); /* both names, so that a signal in between finds the one that is there */
     if (renameat(file->folder_fd, old, file->folder_fd, file->temp_name) != 0) {
         const int error = errno;
         (void)unlinkat(file->folder_fd, old, file->is_dir ? AT_REMOVEDIR : 0);
         file->named = false;
+        slot_clear(&old_slot);
         return sky_io_fail(file->final_path, "nothing can be renamed in its folder", error);
     }
-    slot_fill(file);
+    slot_clear(&old_slot);
     return SKY_OK;
 }
 

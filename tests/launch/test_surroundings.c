@@ -88,7 +88,8 @@ TEST(signals_leave_no_temporary_names)
             "trap - INT; python3 -c 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
             "os.execv(sys.argv[1], sys.argv[1:])' '" SKY_TEST_PROGRAM "' --model_path '" DIFFUSERS
             "' --prompt x --seed 1 --threads 1 --quiet --height 96 --width 160 --num_frames 33 --inference_steps 500 "
-            "--output %s --json r.json --fingerprint f.txt & p=$!; sleep 0.4; kill -%s $p; wait $p; [ $? -gt 128 ]",
+            "--output %s --json r.json --fingerprint f.txt & p=$!; sleep 0.4; while kill -%s $p; do sleep 0.1; done "
+            "2>/dev/null; wait $p; [ $? -gt 128 ]",
             outputs[i / 3], signals[i % 3]);
         in_bash(&run, folder, line);
         EXPECT(run.exit_code == 0);
