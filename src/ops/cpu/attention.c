@@ -4,13 +4,14 @@
 enum { TILE_KEYS = 128, TILE_VECS = TILE_KEYS / SKY_CPU_LANES };
 _Static_assert(TILE_KEYS == 2 * SKY_ROW_LANES, "a tile of scores folds once into the lanes of rows.h");
 
-static void pack_values(const sky_attention_job *job, int64_t head, int64_t key, int64_t keys, float *packed,
-                        void *room)
+static int64_t pack_values(const sky_attention_job *job, int64_t head, int64_t key, int64_t keys, float *packed,
+                           void *room)
 {
     (void)room;
     const int64_t width = job->num_heads * job->head_dim;
     const void *first = sky_at(&job->v, key * width + head * job->head_dim);
     SKY_CPU(pack)(packed, first, job->v.dtype, width, job->head_dim, keys);
+    return keys;
 }
 
 /* The scores z of row i, -inf past the last key, become weights. */

@@ -11,8 +11,8 @@ _Static_assert((int)SKY_V_TILE_TOKENS == (int)SKY_K_GROUP_TOKENS && SKY_K_GROUP_
 typedef uint8_t keys_16 __attribute__((vector_size(16), aligned(1), may_alias));
 
 /* [tile, channel, key] -> [channel, tile, key] in room, keys back in their order: sky_v_tile_position(), inside each 16. */
-static void pack_values(const sky_attention_job *job, int64_t head, int64_t key, int64_t keys, float *packed,
-                        void *room)
+static int64_t pack_values(const sky_attention_job *job, int64_t head, int64_t key, int64_t keys, float *packed,
+                           void *room)
 {
     for (int64_t t = 0; t < sky_num_v_tiles(keys); t++) {
         const int64_t tile = (key / TILE + t) * job->num_heads + head;
@@ -26,7 +26,9 @@ static void pack_values(const sky_attention_job *job, int64_t head, int64_t key,
             }
         }
     }
-    SKY_CPU(pack_transposed)(packed, room, SKY_F8_E4M3, STEP, job->head_dim, keys);
+    const int64_t depth = sky_div_up(keys, 16) * 16; /* whole vectors are packed faster, and a tile has them */
+    SKY_CPU(pack_transposed)(packed, room, SKY_F8_E4M3, STEP, job->head_dim, depth);
+    return depth;
 }
 
 /* Scores of row i, in groups of 64 keys, become weights; scale[t] is that of codes in tile t. */

@@ -60,7 +60,7 @@ static void run_piece(const sky_attention_job *job, const buffers *b, const sky_
     start = b->scores;
     a.run = p->keys;
     a.lda = job->tile_keys;
-    const sky_gemm_b values = {.packed = b->values, .depth = p->keys, .cols = job->head_dim};
+    const sky_gemm_b values = {.packed = b->values, .depth = p->values_depth, .cols = job->head_dim};
     SKY_CPU(gemm)(&a, p->rows, &values, p->sums, job->padded_dim, true);
 }
 
@@ -97,7 +97,7 @@ static void run_job(void *arg, int64_t index, int thread)
         const int64_t keys = sky_min_i64(job->tile_keys, job->num_keys - key);
         const int64_t at = key * width + head * job->head_dim;
         SKY_CPU(pack_transposed)(b.keys, sky_at(&job->k, at), job->k.dtype, width, keys, job->head_dim);
-        job->pack_values(job, head, key, keys, b.values, b.queries);
+        const int64_t values_depth = job->pack_values(job, head, key, keys, b.values, b.queries);
         for (int64_t r = 0; r < rows; r += PIECE) {
             const sky_attention_piece piece = {
                 .head = head,
@@ -105,6 +105,7 @@ static void run_job(void *arg, int64_t index, int thread)
                 .rows = sky_min_i64(PIECE, rows - r),
                 .key = key,
                 .keys = keys,
+                .values_depth = values_depth,
                 .scores = b.scores,
                 .maxima = b.maxima + r,
                 .totals = b.totals + r,

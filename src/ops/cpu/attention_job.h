@@ -18,10 +18,11 @@ _Static_assert(SKY_PIECE_QUERIES == (int)SKY_Q_GROUP_TOKENS, "a piece has one sc
 /* Queries [row, row + rows) of one head against keys [key, key + keys): a piece and a tile of their own. */
 typedef struct sky_attention_piece {
     int64_t head, row, rows, key, keys;
-    float *scores; /* [SKY_PIECE_QUERIES][tile_keys] products in, weights out */
-    float *maxima; /* [rows] */
-    float *totals; /* [rows] */
-    float *sums;   /* [rows][padded_dim] */
+    int64_t values_depth; /* keys, or more */
+    float *scores;        /* [SKY_PIECE_QUERIES][tile_keys] products in, weights out */
+    float *maxima;        /* [rows] */
+    float *totals;        /* [rows] */
+    float *sums;          /* [rows][padded_dim] */
     int64_t padded_dim;
 } sky_attention_piece;
 
@@ -30,9 +31,9 @@ typedef struct sky_attention_job {
     sky_tensor y, q, k, v, lse;
     int64_t tile_keys;  /* taken at a time: at most 256 */
     double weight_unit; /* what stands for a weight of 1 */
-    /* Values of keys [key, key + keys) of one head, packed for the product; room holds a byte of each. */
-    void (*pack_values)(const struct sky_attention_job *job, int64_t head, int64_t key, int64_t keys, float *packed,
-                        void *room);
+    /* Values of keys [key, key + keys) of one head, packed for the product to the depth returned; room holds a byte of each. */
+    int64_t (*pack_values)(const struct sky_attention_job *job, int64_t head, int64_t key, int64_t keys, float *packed,
+                           void *room);
     /* Products become weights, and the rows' running values move on: sky_move_on(). */
     void (*weigh)(const void *args, const sky_attention_piece *piece);
     /* One row of y from its sum and denominator. */

@@ -164,11 +164,11 @@ static inline __attribute__((always_inline)) void turn(sky_vec *v)
     TURN_STEP(v, 1)
 }
 
-/* Columns [first, first + used) and k [k, k + count), with zeros up to the width; dst is the panel's row k. */
-static void pack_turned_slowly(float *dst, const void *b, sky_dtype dtype, int64_t ld, int64_t first, int64_t used,
-                               int64_t width, int64_t k, int64_t count)
+/* Columns from first + begin to first + used and k [k, k + count), with zeros up to the width; dst is the panel's row k. */
+static void pack_turned_slowly(float *dst, const void *b, sky_dtype dtype, int64_t ld, int64_t first, int64_t begin,
+                               int64_t used, int64_t width, int64_t k, int64_t count)
 {
-    for (int64_t j = 0; j < width; j++) {
+    for (int64_t j = begin; j < width; j++) {
         for (int64_t i = 0; i < count; i++) {
             const int64_t at = (first + j) * ld + k + i;
             dst[i * width + j] = 0.0F;
@@ -184,10 +184,10 @@ void SKY_CPU(pack_transposed)(float *dst, const void *b, sky_dtype dtype, int64_
     for (int64_t first = 0; first < cols; first += SKY_PANEL_COLS) {
         const int64_t width = sky_panel_width(cols, first);
         const int64_t used = sky_min_i64(width, cols - first);
-        const bool whole = used == width;
+        const int64_t whole = used / SKY_CPU_LANES * SKY_CPU_LANES;
         int64_t k = 0;
-        for (; whole && k + SKY_CPU_LANES <= depth; k += SKY_CPU_LANES) {
-            for (int64_t j = 0; j < width; j += SKY_CPU_LANES) {
+        for (; k + SKY_CPU_LANES <= depth; k += SKY_CPU_LANES) {
+            for (int64_t j = 0; j < whole; j += SKY_CPU_LANES) {
                 sky_vec v[SKY_CPU_LANES];
                 for (int i = 0; i < SKY_CPU_LANES; i++) {
                     v[i] = load_as_f32(b, dtype, (first + j + i) * ld + k);
@@ -198,7 +198,8 @@ void SKY_CPU(pack_transposed)(float *dst, const void *b, sky_dtype dtype, int64_
                 }
             }
         }
-        pack_turned_slowly(dst + k * width, b, dtype, ld, first, used, width, k, depth - k);
+        pack_turned_slowly(dst, b, dtype, ld, first, whole, used, width, 0, k);
+        pack_turned_slowly(dst + k * width, b, dtype, ld, first, 0, used, width, k, depth - k);
         dst += depth * width;
     }
 }

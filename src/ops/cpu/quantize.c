@@ -242,6 +242,14 @@ static float centred_amax(const sky_quantize_channels_args *args, int64_t c, flo
     return sky_amax_at_least(sky_bits_float(bits));
 }
 
+static inline void encode_centred(uint8_t *restrict codes, const float *restrict x, const float *restrict mean,
+                                  const float *restrict factor, int64_t cols)
+{
+    for (int64_t c = 0; c < cols; c++) {
+        codes[c] = (uint8_t)sky_e4m3_code((x[c] - mean[c]) * factor[c]);
+    }
+}
+
 static void quantize_strip(void *arg, int64_t index, int thread)
 {
     (void)thread;
@@ -255,7 +263,6 @@ static void quantize_strip(void *arg, int64_t index, int thread)
     const float *mean = (const float *)args->mean.data + first;
     float *scale = (float *)args->scale.data + first;
     float factor[STRIP_COLS];
-    float scaled[STRIP_COLS];
     float buf[STRIP_COLS];
     uint8_t codes[TILE * STRIP_COLS];
     for (int64_t c = 0; c < cols; c++) {
@@ -270,10 +277,7 @@ static void quantize_strip(void *arg, int64_t index, int thread)
         }
         for (int64_t s = 0; s < rows; s++) {
             const float *x = read_strip(&args->x, t * TILE + s, first, cols, buf);
-            for (int64_t c = 0; c < cols; c++) {
-                scaled[c] = (x[c] - mean[c]) * factor[c];
-            }
-            sky_encode_e4m3(codes + sky_v_tile_position(s) * STRIP_COLS, scaled, cols, 1.0F);
+            encode_centred(codes + sky_v_tile_position(s) * STRIP_COLS, x, mean, factor, cols);
         }
         const int64_t to = sky_part_row(heads, args->codes.shape[0], head_dim * TILE, t) + in_part * TILE;
         write_turned((uint8_t *)args->codes.data + to, codes, cols);
