@@ -48,7 +48,7 @@ static sky_status layouts_of(const sky_cuda_matmul *m, int64_t rows, layouts *ou
     return layout_of(&out->y, m->y, m->n, rows);
 }
 
-static sky_status create_desc(sky_cuda_matmul *m)
+static sky_status create_desc(sky_cuda_device *device, sky_cuda_matmul *m)
 {
     const bool whole = m->x == SKY_I8;
     const cublasOperation_t transposed = CUBLAS_OP_T;
@@ -66,10 +66,14 @@ static sky_status create_desc(sky_cuda_matmul *m)
     if (m->scaled) {
         SET(m->desc, A_SCALE_MODE, by_row);
         SET(m->desc, B_SCALE_MODE, by_row);
+        /* The library offers nothing before it has seen pointers; each call sets its own. */
+        SET(m->desc, A_SCALE_POINTER, device->blas_workspace);
+        SET(m->desc, B_SCALE_POINTER, device->blas_workspace);
     }
     if (m->bias == SKY_BF16) {
         SET(m->desc, EPILOGUE, add_bias);
         SET(m->desc, BIAS_DATA_TYPE, bias_type);
+        SET(m->desc, BIAS_POINTER, device->blas_workspace);
     }
     return SKY_OK;
 }
@@ -117,7 +121,7 @@ static sky_status choose_algo(sky_cuda_device *device, sky_cuda_matmul *m)
 
 static sky_status describe_and_choose(sky_cuda_device *device, sky_cuda_matmul *m)
 {
-    SKY_TRY(create_desc(m));
+    SKY_TRY(create_desc(device, m));
     return choose_algo(device, m);
 }
 
