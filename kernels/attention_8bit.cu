@@ -1,4 +1,4 @@
-#include "kernels/mma.cuh"
+#include "kernels/wgmma.cuh"
 
 namespace
 {
@@ -251,6 +251,228 @@ template <int DIM> __global__ void __launch_bounds__(THREADS, 1) attention_8bit_
     }
 }
 
+/*
+ * The same on Hopper, where a warpgroup multiplies operands in shared memory, for head dim 128. Two warpgroups of 64 queries; steps of
+ * keys and values arrive one ahead, in two stages. Eight more rows behind the values' channels are ones: their product sums the
+ * weights. Scores are kept in units of log 2.
+ */
+enum {
+    HOPPER_DIM = 128,
+    HOPPER_THREADS = 256,
+    V_TILE_BYTES = (HOPPER_DIM + 8) * TILE,
+    STAGE_BYTES = STEP * HOPPER_DIM + STEP / TILE * V_TILE_BYTES,
+    HOPPER_BYTES = 2 * STAGE_BYTES + 1024, /* to begin at a multiple of 1,024 */
+};
+
+/* Where chunk c of 16 bytes of row r lies. */
+__device__ __forceinline__ int swizzled(int r, int c)
+{
+    return r * 128 + ((c ^ (r & 7)) * 16);
+}
+
+__device__ __forceinline__ void load_stage(uint8_t *stage, const arguments &a, int64_t first, int64_t head)
+{
+    const int64_t row_bytes = a.num_heads * HOPPER_DIM;
+    const int64_t tiles = (a.num_keys + TILE - 1) / TILE;
+    const uint8_t *k = (const uint8_t *)a.k + (first * a.num_heads + head) * HOPPER_DIM;
+    for (int i = threadIdx.x; i < STEP * 8; i += HOPPER_THREADS) {
+        const int row = i / 8;
+        const int chunk = i % 8;
+        const bool there = first + row < a.num_keys;
+        copy_async(stage + swizzled(row, chunk), there ? k + row * row_bytes + chunk * 16 : a.v, there);
+    }
+    uint8_t *values = stage + STEP * HOPPER_DIM;
+    for (int i = threadIdx.x; i < STEP / TILE * HOPPER_DIM * 8; i += HOPPER_THREADS) {
+        const int tile = i / (HOPPER_DIM * 8);
+        const int channel = i / 8 % HOPPER_DIM;
+        const int chunk = i % 8;
+        const int64_t from = first / TILE + tile;
+        const bool there = from < tiles;
+        copy_async(values + tile * V_TILE_BYTES + swizzled(channel, chunk),
+                   a.v + (there ? ((from * a.num_heads + head) * HOPPER_DIM + channel) * TILE + chunk * 16 : 0), there);
+    }
+}
+
+__global__ void __launch_bounds__(HOPPER_THREADS, 1) attention_8bit_hopper_kernel(arguments a)
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    extern __shared__ uint8_t memory[];
+    constexpr float LOG2_E = 1.4426950408889634F;
+    constexpr float LOG2_448 = 8.8073549220576042F;
+    constexpr int K_STEPS = HOPPER_DIM / 32;
+    constexpr int OUTS = HOPPER_DIM / 2;
+    uint8_t *base = memory + (1024 - __cvta_generic_to_shared(memory) % 1024) % 1024;
+    const int64_t head = blockIdx.y;
+    const int g = (int)threadIdx.x % WARP / 4;
+    const int q = (int)threadIdx.x % 4;
+    const int64_t row = (int64_t)blockIdx.x * QUERIES + (int)threadIdx.x / WARP * WARP_QUERIES + g; /* and row + 8 */
+    load_stage(base, a, 0, head);
+    copy_commit();
+    for (int i = threadIdx.x; i < 4 * 8 * TILE / 4; i += HOPPER_THREADS) { /* ones, in both tiles of both stages */
+        const int tile = i / (8 * TILE / 4);
+        uint8_t *values = base + tile / 2 * STAGE_BYTES + STEP * HOPPER_DIM + tile % 2 * V_TILE_BYTES;
+        ((uint32_t *)(values + HOPPER_DIM * TILE))[i % (8 * TILE / 4)] = ONES;
+    }
+    uint32_t query[K_STEPS][4];
+#pragma unroll
+    for (int i = 0; i < K_STEPS; i++) {
+        query[i][0] = query_codes(a, row, head, 32 * i + 4 * q);
+        query[i][1] = query_codes(a, row + 8, head, 32 * i + 4 * q);
+        query[i][2] = query_codes(a, row, head, 32 * i + 16 + 4 * q);
+        query[i][3] = query_codes(a, row + 8, head, 32 * i + 16 + 4 * q);
+    }
+    const float q_scale = row < a.num_queries ? a.q_scale[row / SKY_Q_GROUP_TOKENS * a.num_heads + head] : 0.0F;
+    float max[2] = {-INFINITY, -INFINITY};
+    float denominator[2] = {0.0F, 0.0F};
+    float out[OUTS] = {};
+    int at = 0;
+
+    for (int64_t first = 0; first < a.num_keys; first += STEP, at ^= 1) {
+        uint8_t *stage = base + at * STAGE_BYTES;
+        const int left = (int)min(a.num_keys - first, (int64_t)STEP);
+        float scale[2];
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            scale[i] = i * SKY_K_GROUP_TOKENS < left
+                           ? q_scale * __ldg(a.k_scale + (first / SKY_K_GROUP_TOKENS + i) * a.num_heads + head) *
+                                 a.softmax_scale * LOG2_E
+                           : 0.0F;
+        }
+        copy_wait<0>();
+        wgmma_publish();
+        __syncthreads(); /* this stage is there, and nobody reads the other any more */
+        if (first + STEP < a.num_keys) {
+            load_stage(base + (at ^ 1) * STAGE_BYTES, a, first + STEP, head);
+        }
+        copy_commit();
+
+        int scores[4 * SCORE_TILES];
+        const uint64_t keys = wgmma_operand(stage);
+        wgmma_begin();
+        wgmma_s8_first(scores, query[0], keys);
+        wgmma_s8(scores, query[1], keys + 2);
+        wgmma_s8(scores, query[2], keys + 4);
+        wgmma_s8(scores, query[3], keys + 6);
+        wgmma_commit();
+        wgmma_wait();
+
+        if (left < STEP) {
+#pragma unroll
+            for (int i = 0; i < 4 * SCORE_TILES; i++) {
+                if (i / 4 * 8 + 2 * q + i % 2 >= left) {
+                    scores[i] = -(1 << 30);
+                }
+            }
+        }
+        float shrink[2];
+        float offset[2];
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            int most[2] = {-(1 << 30), -(1 << 30)};
+#pragma unroll
+            for (int i = 0; i < 4 * SCORE_TILES; i += 4) {
+                int &m = most[i / (2 * SCORE_TILES)];
+                m = ::max(m, ::max(scores[i + 2 * r], scores[i + 2 * r + 1]));
+            }
+            float step_max = (float)most[0] * scale[0];
+            if (left > SKY_K_GROUP_TOKENS) {
+                step_max = fmaxf(step_max, (float)most[1] * scale[1]);
+            }
+            const float new_max = fmaxf(max[r], row_max(step_max));
+            shrink[r] = exp2f(max[r] - new_max);
+            max[r] = new_max;
+            offset[r] = LOG2_448 - new_max;
+        }
+        uint32_t weights[SCORE_TILES / 4][4];
+#pragma unroll
+        for (int t = 0; t < SCORE_TILES; t++) {
+            float p[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                p[i] = exp2_approx(fmaf((float)scores[4 * t + i], scale[t / (SCORE_TILES / 2)], offset[i / 2]));
+            }
+            if (left < STEP) { /* behind the end the scale may be 0 */
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    p[i] = 8 * t + 2 * q + i % 2 < left ? p[i] : 0.0F;
+                }
+            }
+            const int shift = t % 2 * 16;
+            uint32_t &of_row = weights[t / 4][t % 4 / 2 * 2];
+            uint32_t &of_row_8 = weights[t / 4][t % 4 / 2 * 2 + 1];
+            of_row = (shift == 0 ? 0 : of_row) | two_codes(p[0], p[1]) << shift;
+            of_row_8 = (shift == 0 ? 0 : of_row_8) | two_codes(p[2], p[3]) << shift;
+        }
+
+        /* Sums of 128 keys at a time: the unit keeps fewer bits than f32 while it adds. */
+#pragma unroll
+        for (int half = 0; half < STEP / TILE; half++) {
+            float sums[OUTS + 4];
+            const uint64_t values = wgmma_operand(stage + STEP * HOPPER_DIM + half * V_TILE_BYTES);
+            wgmma_begin();
+            wgmma_e4m3_first(sums, weights[4 * half], values);
+#pragma unroll
+            for (int j = 1; j < TILE / 32; j++) {
+                wgmma_e4m3(sums, weights[4 * half + j], values + 2 * j);
+            }
+            wgmma_commit();
+            wgmma_wait();
+#pragma unroll
+            for (int i = 0; i < OUTS; i++) {
+                out[i] = half == 0 ? fmaf(shrink[i / 2 % 2], out[i], sums[i]) : out[i] + sums[i];
+            }
+#pragma unroll
+            for (int r = 0; r < 2; r++) {
+                denominator[r] = half == 0 ? fmaf(shrink[r], denominator[r], sums[OUTS + 2 * r])
+                                           : denominator[r] + sums[OUTS + 2 * r];
+            }
+        }
+    }
+
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        const int64_t s = row + 8 * r;
+        if (s >= a.num_queries) {
+            continue;
+        }
+        const float inverse = 1.0F / denominator[r];
+#pragma unroll
+        for (int n = 0; n < HOPPER_DIM / 8; n++) {
+            const int64_t channel = head * HOPPER_DIM + 8 * n + 2 * q;
+            float y[2];
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                y[j] = out[4 * n + 2 * r + j] * inverse * a.v_scale[channel + j];
+                y[j] += a.v_mean != NULL ? a.v_mean[channel + j] : 0.0F;
+            }
+            const int64_t to = s * a.num_heads * HOPPER_DIM + channel;
+            if (a.y_is_bf16) {
+                store((bf16 *)a.y + to, y[0]);
+                store((bf16 *)a.y + to + 1, y[1]);
+            } else {
+                store((float *)a.y + to, y[0]);
+                store((float *)a.y + to + 1, y[1]);
+            }
+        }
+        if (a.lse != NULL && q == 0) {
+            a.lse[s * a.num_heads + head] = max[r] / LOG2_E + logf(denominator[r] / 448.0F);
+        }
+    }
+#else
+    (void)a;
+#endif
+}
+
+sky_status launch_hopper(sky_ctx *ctx, const arguments &a)
+{
+    SKY_TRY(sky_cuda_status(
+        cudaFuncSetAttribute(attention_8bit_hopper_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, HOPPER_BYTES),
+        "attention_8bit"));
+    const dim3 grid(blocks_for(a.num_queries, QUERIES), (unsigned)a.num_heads);
+    attention_8bit_hopper_kernel<<<grid, HOPPER_THREADS, HOPPER_BYTES, sky_cuda_stream_of(ctx)>>>(a);
+    return sky_cuda_launched("attention_8bit");
+}
+
 template <int DIM> sky_status launch(sky_ctx *ctx, const arguments &a)
 {
     const int bytes = STEP * (DIM + SKEW_BYTES) + DIM * V_ROW_BYTES;
@@ -291,5 +513,8 @@ extern "C" sky_status sky_cuda_attention_8bit(sky_ctx *ctx, const sky_attention_
     a.head_dim = (int)args->q.shape[2];
     a.softmax_scale = args->softmax_scale;
     a.aligned = are_aligned(a.k, a.v) && a.head_dim % KERNEL_ALIGNMENT == 0;
+    if (a.head_dim == HOPPER_DIM && a.aligned && sky_cuda_device_of(ctx)->capability == 90) {
+        return launch_hopper(ctx, a);
+    }
     return a.head_dim <= 32 ? launch<32>(ctx, a) : a.head_dim <= 64 ? launch<64>(ctx, a) : launch<128>(ctx, a);
 }

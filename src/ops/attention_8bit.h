@@ -23,6 +23,8 @@
  *          v [ceil(Sk / 128), N, D, 128]; v_scale [N, D]; v_mean [N, D] or absent; lse [Sq, N] or absent; Sk at least 1, Sq may be 0; outputs
  *          overlap nothing
  * Types    q, k i8; v e4m3; scales f32; y bf16 or f32. Scores, softmax and sums f32 (reference: the sums within a step in f64).
+ *          The matrix unit of a GPU keeps fewer bits than f32 while it adds a step: a sum may be off by
+ *          SKY_ATTENTION_8BIT_UNIT_ERROR of the largest (the codes of P and V cost 15 times as much).
  * Bytes    A query's row depends on q's row and scale, k, v and nothing else, as long as queries are cut at multiples of
  *          SKY_Q_GROUP_TOKENS; heads are independent of each other. y is the same with lse or without.
  * Errors   SHAPE, DTYPE
@@ -36,6 +38,7 @@
 #include "ops/quantize_heads.h"
 
 enum { SKY_P_STEP_KEYS = 256 };
+#define SKY_ATTENTION_8BIT_UNIT_ERROR 0x1p-9
 
 typedef struct sky_attention_8bit_args {
     sky_tensor y;       /* [Sq, N, D]  out */
