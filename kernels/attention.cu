@@ -1,4 +1,4 @@
-#include "kernels/launch.cuh"
+#include "kernels/attention.cuh"
 
 namespace
 {
@@ -151,6 +151,9 @@ extern "C" sky_status sky_cuda_attention_plan(sky_ctx *, const sky_attention_arg
 
 extern "C" sky_status sky_cuda_attention(sky_ctx *ctx, const sky_attention_args *args, void *)
 {
+    if (sky_cuda_attention_16bit_serves(args)) {
+        return sky_cuda_attention_16bit(ctx, args);
+    }
     const shape s = {args->q.shape[0], args->k.shape[0], args->q.shape[1], (int)args->q.shape[2], args->softmax_scale};
     return with_float(args->q.dtype, [&](auto t) {
         return with_float(args->y.dtype, [&](auto ty) {

@@ -1,3 +1,4 @@
+#include "kernels/conv3d.cuh"
 #include "kernels/gemm.cuh"
 #include "kernels/row_io.cuh"
 
@@ -46,6 +47,9 @@ template <class T> struct conv_store {
 
 extern "C" sky_status sky_cuda_conv3d(sky_ctx *ctx, const sky_conv3d_args *args, void *)
 {
+    if (sky_cuda_conv3d_16bit_serves(args)) {
+        return sky_cuda_conv3d_16bit(ctx, args);
+    }
     return with_float(args->x.dtype, [&](auto t) {
         using T = decltype(t);
         const int64_t *x = args->x.shape;

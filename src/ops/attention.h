@@ -8,7 +8,8 @@
  * Shapes   q, y [Sq, N, D]; k, v [Sk, N, D]; rel_bias [N, Sq + Sk - 1] or absent; lse [Sq, N] or absent, not
  *          together with rel_bias; Sk at least 1, Sq may be 0; outputs overlap nothing
  * Types    q, k, v f32 or bf16, the same; y of their type or f32; rel_bias and lse f32. Scores, softmax and sums in f32
- *          (f64 reference), y and lse rounded once.
+ *          (f64 reference), y and lse rounded once. From bf16 the matrix unit of a GPU may lose SKY_ATTENTION_UNIT_ERROR of
+ *          the largest (bf16 rounds the largest by 128 times as much).
  * Bytes    A query's row depends on q's row, k, v and its position only, not on Sq or on other queries, as long as queries
  *          are cut at multiples of SKY_ATTENTION_PIECE_ROWS; heads are independent of each other. y is the same with lse
  *          or without.
@@ -22,6 +23,7 @@
 #include "ops/ctx.h"
 
 enum { SKY_ATTENTION_PIECE_ROWS = 64 };
+#define SKY_ATTENTION_UNIT_ERROR 0x1p-15
 
 typedef struct sky_attention_args {
     sky_tensor y;        /* [Sq, N, D]  out */

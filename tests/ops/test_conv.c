@@ -104,6 +104,9 @@ TEST(conv3d_sums_over_the_kernel)
         {0, 1, 6, 70, 8, 1, 3, 3, 32, 1, 1, 1, 1, 1, 1},  /* wide */
         {0, 3, 4, 4, 130, 3, 3, 3, 17, 1, 1, 1, 1, 1, 1}, /* many channels */
         {0, 1, 2, 3, 2, 1, 5, 5, 2, 1, 1, 3, 2, 2, 4},    /* padded more than a kernel's half */
+        {0, 3, 5, 27, 32, 3, 3, 3, 96, 1, 1, 1, 1, 1, 1}, /* what tensor cores take */
+        {0, 2, 9, 11, 64, 1, 3, 3, 70, 1, 2, 0, 1, 0, 1}, /* the same, downsampling */
+        {0, 5, 3, 5, 32, 3, 1, 1, 64, 2, 1, 0, 0, 0, 0},  /* the same, stride in time */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         for (int type = 0; type < 2 && !test_failed(); type++) {
