@@ -109,8 +109,7 @@ __device__ void atomic_min(float *to, float x)
 }
 
 /* Thread by thread a column; what they find of CHANNEL_ROWS rows is joined in memory, in any order. */
-template <class T>
-__global__ void channel_sums_kernel(unsigned long long *sums, float *range, const T *x, int64_t rows, int64_t cols,
+__global__ void channel_sums_kernel(unsigned long long *sums, float *range, rows_in x, int64_t rows, int64_t cols,
                                     int64_t limit, unsigned blocks_a_row)
 {
     const int64_t c = (int64_t)(blockIdx.x % blocks_a_row) * KERNEL_THREADS + threadIdx.x;
@@ -120,7 +119,7 @@ __global__ void channel_sums_kernel(unsigned long long *sums, float *range, cons
         float most = -INFINITY;
         float least = INFINITY;
         for (int64_t s = first; s < min(rows, first + CHANNEL_ROWS); s++) {
-            const float v = load(x + s * cols + c) + 0.0F; /* no -0 */
+            const float v = x.at(s, c, cols) + 0.0F; /* no -0 */
             sum += fixed_of(v, limit);
             most = isnan(v) || v > most ? v : most; /* a NaN stays: nothing is larger */
             least = isnan(v) || v < least ? v : least;
@@ -168,10 +167,9 @@ __device__ float centred_amax(const float *range, int64_t c, int64_t cols, int64
 }
 
 /* A block for one tile of TILE tokens and TILE_CHANNELS channels, turned around in shared memory. */
-template <class T>
-__global__ void quantize_channels_kernel(uint8_t *codes, float *scale, const T *x, const float *mean,
-                                         const float *range, int64_t rows, int64_t cols, int64_t num_ranges,
-                                         int64_t num_tiles, int64_t head_dim, head_parts parts, unsigned blocks_a_tile)
+__global__ void quantize_channels_kernel(uint8_t *codes, float *scale, rows_in x, const float *mean, const float *range,
+                                         int64_t rows, int64_t cols, int64_t num_ranges, int64_t num_tiles,
+                                         int64_t head_dim, head_parts parts, unsigned blocks_a_tile)
 {
     __shared__ uint8_t turned[TILE_CHANNELS][TILE + 4];
     const int64_t tile = blockIdx.x / blocks_a_tile;
@@ -183,7 +181,7 @@ __global__ void quantize_channels_kernel(uint8_t *codes, float *scale, const T *
         for (int key = threadIdx.x / TILE_CHANNELS; key < TILE; key += KERNEL_THREADS / TILE_CHANNELS) {
             const int64_t s = tile * TILE + key;
             turned[threadIdx.x % TILE_CHANNELS][tile_position(key)] =
-                s < rows ? e4m3_code(__fmul_rn(__fsub_rn(load(x + s * cols + c), m), factor)) : 0;
+                s < rows ? e4m3_code(__fmul_rn(__fsub_rn(x.at(s, c, cols), m), factor)) : 0;
         }
         if (tile == 0 && threadIdx.x < TILE_CHANNELS) {
             scale[c] = __fdiv_rn(a, 448.0F);
@@ -252,13 +250,10 @@ extern "C" sky_status sky_cuda_channel_sums(sky_ctx *ctx, const sky_channel_sums
     if (rows == 0) {
         return SKY_OK;
     }
-    SKY_TRY(with_float(args->x.dtype, [&](auto t) {
-        using T = decltype(t);
-        channel_sums_kernel<<<a_row * blocks_for(rows, CHANNEL_ROWS), KERNEL_THREADS, 0, stream>>>(
-            (unsigned long long *)args->sums.data, range, (const T *)args->x.data, rows, cols,
-            (INT64_C(1) << 62) / args->num_tokens, a_row);
-        return sky_cuda_launched("channel_sums");
-    }));
+    channel_sums_kernel<<<a_row * blocks_for(rows, CHANNEL_ROWS), KERNEL_THREADS, 0, stream>>>(
+        (unsigned long long *)args->sums.data, range, rows_in_of(&args->x, &args->x_sums), rows, cols,
+        (INT64_C(1) << 62) / args->num_tokens, a_row);
+    SKY_TRY(sky_cuda_launched("channel_sums"));
     if (range != NULL) {
         end_range_kernel<<<a_row, KERNEL_THREADS, 0, stream>>>(range, cols);
     }
@@ -280,14 +275,11 @@ extern "C" sky_status sky_cuda_quantize_channels(sky_ctx *ctx, const sky_quantiz
     const int64_t cols = args->x.shape[1];
     const unsigned a_tile = blocks_for(cols, TILE_CHANNELS);
     const int64_t tiles = args->codes.shape[0];
-    return with_float(args->x.dtype, [&](auto t) {
-        using T = decltype(t);
-        quantize_channels_kernel<<<(unsigned)(tiles > 0 ? tiles : 1) * a_tile, KERNEL_THREADS, 0,
-                                   sky_cuda_stream_of(ctx)>>>(
-            (uint8_t *)args->codes.data, (float *)args->scale.data, (const T *)args->x.data,
-            (const float *)args->mean.data, (const float *)args->range.data, rows, cols,
-            sky_tensor_len(&args->range) / (2 * cols), tiles, args->codes.shape[2],
-            parts_of(args->codes.shape[1], args->num_parts), a_tile);
-        return sky_cuda_launched("quantize_channels");
-    });
+    quantize_channels_kernel<<<(unsigned)(tiles > 0 ? tiles : 1) * a_tile, KERNEL_THREADS, 0,
+                               sky_cuda_stream_of(ctx)>>>(
+        (uint8_t *)args->codes.data, (float *)args->scale.data, rows_in_of(&args->x, &args->x_sums),
+        (const float *)args->mean.data, (const float *)args->range.data, rows, cols,
+        sky_tensor_len(&args->range) / (2 * cols), tiles, args->codes.shape[2],
+        parts_of(args->codes.shape[1], args->num_parts), a_tile);
+    return sky_cuda_launched("quantize_channels");
 }

@@ -7,15 +7,17 @@ sky_status sky_channel_sums(sky_ctx *ctx, const sky_channel_sums_args *args)
     const sky_operand sums = SKY_OPERAND(args, sums);
     const sky_operand x = SKY_OPERAND(args, x);
     SKY_TRY(sky_check_tensor(ctx, op, sums, 1, SKY_ONLY_I64));
-    SKY_TRY(sky_check_tensor(ctx, op, x, 2, SKY_F32_OR_BF16));
+    SKY_TRY(sky_check_tensor(ctx, op, x, 2, SKY_LINEAR_OUTPUT));
     if (args->sums.shape[0] != args->x.shape[1]) {
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want sums [C] for x [rows, C]", sums, x);
     }
     SKY_TRY(sky_check_disjoint(ctx, op, sums, x));
+    SKY_TRY(sky_check_linear_sums(ctx, op, sums, x, &args->x_sums));
     if (sky_tensor_present(&args->range)) {
         const sky_operand range = SKY_OPERAND(args, range);
         SKY_TRY(sky_check_vector(ctx, op, range, 2 * args->x.shape[1]));
         SKY_TRY(sky_check_disjoint(ctx, op, range, x));
+        SKY_TRY(sky_check_linear_sums(ctx, op, range, x, &args->x_sums));
         SKY_TRY(sky_check_disjoint(ctx, op, range, sums));
     }
     if (args->num_tokens < 1 || args->num_tokens < args->x.shape[0]) {

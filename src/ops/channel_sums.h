@@ -11,7 +11,7 @@
  * ranks, so that a value saturates at the same size whoever holds it.
  *
  * Shapes   x [rows, C]; sums, mean [C]; range [2 C] or absent; rows may be 0; outputs overlap nothing. sums_to_mean: sums [C] or [parts, C], a part for each rank
- * Types    x f32 or bf16; sums i64; range and mean f32. Every backend gives the same bytes.
+ * Types    x f32, bf16, or i32 with x_sums (linear_sums.h); sums i64; range and mean f32. Every backend gives the same bytes.
  * Errors   SHAPE, DTYPE; SHAPE where num_tokens is below 1, or below rows
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
  * Source   docs/numerics.md, the 8-bit contract (K and V less their means); Zhang et al. 2024 (SageAttention), section 3.2.
@@ -20,12 +20,14 @@
 #define SKY_OPS_CHANNEL_SUMS_H
 
 #include "ops/ctx.h"
+#include "ops/linear_sums.h"
 
 typedef struct sky_channel_sums_args {
-    sky_tensor sums;    /* [C] i64  out */
-    sky_tensor x;       /* [rows, C] */
-    sky_tensor range;   /* [2 C] f32  out, optional */
-    int64_t num_tokens; /* of all ranks: at least rows */
+    sky_tensor sums;        /* [C] i64  out */
+    sky_tensor x;           /* [rows, C] */
+    sky_linear_sums x_sums; /* of x i32 */
+    sky_tensor range;       /* [2 C] f32  out, optional */
+    int64_t num_tokens;     /* of all ranks: at least rows */
 } sky_channel_sums_args;
 
 typedef struct sky_sums_to_mean_args {

@@ -1,8 +1,9 @@
 /*
  * ops/linear_sums.h - what the i32 sums of a linear layer still lack
  *
- * linear_8bit may leave its exact sums (i8 codes, y i32). An op that reads a linear layer's output then takes them in place of
- * bf16 values, with this struct beside the tensor, and sees
+ * linear_8bit may leave its exact sums (i8 codes, y i32). The ops that read a linear layer's output (activation, rms_norm,
+ * residual_norm, qk_norm_rope and what is made of it, channel_sums, quantize_channels) take them in place of bf16 values, with
+ * this struct beside the tensor, and see
  *
  *     x[m, n] = bf16(f32(sum[m, n]) * (x_scale[m] * weight_scale[n]) + bias[n])
  *

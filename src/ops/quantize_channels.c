@@ -11,7 +11,7 @@ sky_status sky_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_args 
     const sky_operand range = SKY_OPERAND(args, range);
     const int64_t *tiles = args->codes.shape;
     SKY_TRY(sky_check_tensor(ctx, op, codes, 4, SKY_ONLY_E4M3));
-    SKY_TRY(sky_check_tensor(ctx, op, x, 2, SKY_F32_OR_BF16));
+    SKY_TRY(sky_check_tensor(ctx, op, x, 2, SKY_LINEAR_OUTPUT));
     if (tiles[0] != sky_num_v_tiles(args->x.shape[0]) || tiles[1] * tiles[2] != args->x.shape[1] ||
         tiles[3] != SKY_V_TILE_TOKENS) {
         return SKY_CHECK_FAIL(SKY_ERR_SHAPE, op, "want codes [ceil(rows / 128), N, D, 128] for x [rows, N D]", codes,
@@ -24,6 +24,8 @@ sky_status sky_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_args 
     SKY_TRY(sky_check_vector(ctx, op, mean, args->x.shape[1]));
     SKY_TRY(sky_check_parts(ctx, op, range, 2 * args->x.shape[1], SKY_ONLY_F32));
     SKY_TRY(sky_check_disjoint(ctx, op, codes, scale));
+    SKY_TRY(sky_check_linear_sums(ctx, op, codes, x, &args->x_sums));
+    SKY_TRY(sky_check_linear_sums(ctx, op, scale, x, &args->x_sums));
     const sky_operand inputs[] = {x, mean, range};
     for (int i = 0; i < 3; i++) {
         SKY_TRY(sky_check_disjoint(ctx, op, codes, inputs[i]));

@@ -19,7 +19,7 @@
  * Shapes   x [rows, C]; mean, scale [C]; range [2 C] or [parts, 2 C], a part for each rank; codes [ceil(rows / 128), N, D, 128]
  *          with N D = C, in num_parts parts (head_parts.h) where a tile is a row; outputs overlap nothing. rows may be 0: the
  *          scale is written in any case
- * Types    x f32 or bf16; codes e4m3; mean, range and scale f32. Every backend gives the same bytes.
+ * Types    x f32, bf16, or i32 with x_sums (linear_sums.h); codes e4m3; mean, range and scale f32. Every backend gives the same bytes.
  * Errors   SHAPE, DTYPE; SHAPE where num_parts is below 0
  * Stream   enqueued on ctx's stream; returns before the result is ready. Not collective.
  * Source   docs/numerics.md, the 8-bit contract (V); PTX ISA, "Register fragments for wgmma.m64nNk32" (the order).
@@ -29,6 +29,7 @@
 
 #include "ops/ctx.h"
 #include "ops/head_parts.h"
+#include "ops/linear_sums.h"
 
 enum { SKY_V_TILE_TOKENS = 128 };
 
@@ -44,12 +45,13 @@ static inline int64_t sky_v_tile_position(int64_t key)
 }
 
 typedef struct sky_quantize_channels_args {
-    sky_tensor codes; /* [ceil(rows / 128), N, D, 128] e4m3  out */
-    sky_tensor scale; /* [C] f32  out */
-    sky_tensor x;     /* [rows, C] */
-    sky_tensor mean;  /* [C] f32 */
-    sky_tensor range; /* [2 C] or [parts, 2 C] f32 */
-    int num_parts;    /* of codes; 0: one */
+    sky_tensor codes;       /* [ceil(rows / 128), N, D, 128] e4m3  out */
+    sky_tensor scale;       /* [C] f32  out */
+    sky_tensor x;           /* [rows, C] */
+    sky_linear_sums x_sums; /* of x i32 */
+    sky_tensor mean;        /* [C] f32 */
+    sky_tensor range;       /* [2 C] or [parts, 2 C] f32 */
+    int num_parts;          /* of codes; 0: one */
 } sky_quantize_channels_args;
 
 sky_status sky_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_args *args);

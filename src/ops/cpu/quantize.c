@@ -1,6 +1,7 @@
 #include "ops/cpu/codes.h"
 #include "ops/cpu/device.h"
 #include "ops/cpu/isa.h"
+#include "ops/cpu/linear_sums.h"
 
 /* Columns that one thread takes, in ops over columns; rows of a tile of codes; the side of what is turned at a time. */
 enum { STRIP_COLS = 64, TILE = SKY_V_TILE_TOKENS, SQUARE = 16 };
@@ -170,12 +171,6 @@ sky_status SKY_CPU(quantize_heads)(sky_ctx *ctx, const sky_quantize_heads_args *
     return SKY_OK;
 }
 
-/* Columns [first, first + cols) of row s; buf holds STRIP_COLS. */
-static const float *read_strip(const sky_tensor *x, int64_t s, int64_t first, int64_t cols, float *buf)
-{
-    return sky_read(x, s * x->shape[1] + first, cols, buf);
-}
-
 typedef uint8_t bytes_16 __attribute__((vector_size(SQUARE)));
 typedef uint8_t bytes_16_unaligned __attribute__((vector_size(SQUARE), aligned(1), may_alias));
 
@@ -276,7 +271,7 @@ static void quantize_strip(void *arg, int64_t index, int thread)
             memset(codes, 0, sizeof codes);
         }
         for (int64_t s = 0; s < rows; s++) {
-            const float *x = read_strip(&args->x, t * TILE + s, first, cols, buf);
+            const float *x = sky_read_linear(&args->x, &args->x_sums, t * TILE + s, first, cols, buf);
             encode_centred(codes + sky_v_tile_position(s) * STRIP_COLS, x, mean, factor, cols);
         }
         const int64_t to = sky_part_row(heads, args->codes.shape[0], head_dim * TILE, t) + in_part * TILE;
@@ -326,7 +321,7 @@ static void sum_strip(void *arg, int64_t index, int thread)
     }
     float *range = args->range.data;
     for (int64_t s = 0; s < rows; s++) {
-        const float *x = read_strip(&args->x, s, first, cols, buf);
+        const float *x = sky_read_linear(&args->x, &args->x_sums, s, first, cols, buf);
         sky_add_fixed(sums, x, cols, limit);
         if (range != NULL) {
             widen_extremes(&e, x, cols);

@@ -1,4 +1,4 @@
-#include "ops/ref/load_store.h"
+#include "ops/ref/linear_sums.h"
 #include "ops/ref/ref_ops.h"
 
 #include <math.h>
@@ -155,7 +155,8 @@ sky_status sky_ref_quantize_channels(sky_ctx *ctx, const sky_quantize_channels_a
                                (c - part.first * head_dim) * TILE + sky_v_tile_position(s % TILE);
             uint8_t code = 0;
             if (s < args->x.shape[0]) {
-                code = code_of(SKY_F8_E4M3, (ref_load(&args->x, s * cols + c) - mean) * factor_of(448.0F, amax));
+                code = code_of(SKY_F8_E4M3,
+                               (ref_load_linear(&args->x, &args->x_sums, s, c) - mean) * factor_of(448.0F, amax));
             }
             ((uint8_t *)args->codes.data)[at] = code;
         }
@@ -183,7 +184,7 @@ static void store_range(const sky_channel_sums_args *args, int64_t c)
     float most = -INFINITY;
     float least = INFINITY;
     for (int64_t s = 0; s < args->x.shape[0]; s++) {
-        const float x = ref_load(&args->x, s * cols + c);
+        const float x = ref_load_linear(&args->x, &args->x_sums, s, c);
         most = isnan(x) || x > most ? x : most; /* a NaN stays: nothing is larger */
         least = isnan(x) || x < least ? x : least;
     }
@@ -200,7 +201,7 @@ sky_status sky_ref_channel_sums(sky_ctx *ctx, const sky_channel_sums_args *args,
     for (int64_t c = 0; c < cols; c++) {
         int64_t sum = 0;
         for (int64_t s = 0; s < rows; s++) {
-            sum += fixed(ref_load(&args->x, s * cols + c), (INT64_C(1) << 62) / args->num_tokens);
+            sum += fixed(ref_load_linear(&args->x, &args->x_sums, s, c), (INT64_C(1) << 62) / args->num_tokens);
         }
         ((int64_t *)args->sums.data)[c] = sum;
         if (sky_tensor_present(&args->range)) {
