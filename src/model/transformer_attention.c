@@ -45,12 +45,57 @@ static sky_tensor by_tiles(const transformer_pass *p, const sky_tensor *x)
     return sky_tensor_reshape(x, 4, (int64_t[]){x->shape[0], heads, head_dim, SKY_V_TILE_TOKENS});
 }
 
-/* ---- operands in the compute type ---- */
-
 static sky_status alloc_rows(sky_ctx *ctx, const transformer_pass *p, sky_tensor *rows)
 {
     return sky_ctx_tensor(ctx, rows, p->attended.dtype, 2, p->attended.shape);
 }
+
+/* ---- what linear layers leave: numbers, or sums where the backend wants them ---- */
+
+static sky_span all_rows(const transformer_pass *p)
+{
+    return (sky_span){0, p->tokens.count};
+}
+
+static bool in_one_piece(const sky_ctx *ctx, const transformer_pass *p)
+{
+    return sky_transformer_first_piece(ctx, p->model, p->tokens.count).count == p->tokens.count;
+}
+
+/*
+ * Memory for a layer's output that is read once, and the first piece of rows: numbers go to `numbers`, all rows at once. So they
+ * do where a piece would be no slice of what is made of it, which lies in parts.
+ */
+static sky_status alloc_pieces(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *numbers, sky_tensor *memory,
+                               sky_span *first)
+{
+    const bool as_slices = p->sequence.ulysses_degree == 1 || in_one_piece(ctx, p);
+    if (!sky_transformer_leaves_sums(ctx, p->model) || !as_slices) {
+        *memory = *numbers;
+        *first = all_rows(p);
+        return SKY_OK;
+    }
+    *first = sky_transformer_first_piece(ctx, p->model, p->tokens.count);
+    return sky_transformer_alloc_output(ctx, p->model, p->tokens.count, p->model->dims.dim, memory);
+}
+
+/*
+ * Memory for keys and values that are read twice, for what all tokens have in common and for their codes. They are held whole,
+ * and sums are twice as large as numbers and save little there: they are left only where one piece, of the size that the
+ * backend asked for, holds all rows. Numbers of v go to p->attended, which nobody needs yet.
+ */
+static sky_status alloc_keys(sky_ctx *ctx, const transformer_pass *p, sky_tensor *k, sky_tensor *v)
+{
+    const int64_t rows = p->tokens.count;
+    if (!sky_transformer_leaves_sums(ctx, p->model) || !in_one_piece(ctx, p)) {
+        *v = p->attended;
+        return alloc_rows(ctx, p, k);
+    }
+    SKY_TRY(sky_transformer_alloc_output(ctx, p->model, rows, p->model->dims.dim, k));
+    return sky_transformer_alloc_output(ctx, p->model, rows, p->model->dims.dim, v);
+}
+
+/* ---- operands in the compute type ---- */
 
 static sky_status alloc_values(sky_ctx *ctx, const transformer_pass *p, sky_reach reach, const sky_tensor *mine,
                                sky_operand_parts *parts)
@@ -59,19 +104,33 @@ static sky_status alloc_values(sky_ctx *ctx, const transformer_pass *p, sky_reac
     return sky_sequence_alloc(ctx, &p->sequence, reach, parts);
 }
 
-/* p->attended to parts */
-static sky_status norm_rotate(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *weight,
-                              const sky_tensor *parts)
+/* Queries or keys, in parts: `what` is the layer's output for observers, or NULL. Its numbers go to p->attended. */
+static sky_status make_rotated(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const char *what,
+                               const transformer_linear *linear, const sky_tensor *weight,
+                               const transformer_input *input, const sky_tensor *parts)
 {
-    return sky_qk_norm_rope(ctx, &(sky_qk_norm_rope_args){.y = *parts,
-                                                          .x = p->attended,
-                                                          .weight = *weight,
-                                                          .freqs = p->args->freqs,
-                                                          .eps = p->model->dims.eps,
-                                                          .num_parts = p->sequence.ulysses_degree});
+    const size_t mark = sky_arena_mark(ctx->arena);
+    sky_tensor memory;
+    sky_span piece;
+    SKY_TRY(alloc_pieces(ctx, p, &p->attended, &memory, &piece));
+    for (; piece.count > 0; piece = sky_transformer_next_piece(piece, p->tokens.count)) {
+        transformer_output out;
+        SKY_TRY(sky_transformer_apply_piece(ctx, linear, input, piece, &memory, &out));
+        SKY_TRY(what != NULL ? sky_transformer_see(ctx, p, layer, what, &out.x) : SKY_OK);
+        SKY_TRY(sky_qk_norm_rope(
+            ctx, &(sky_qk_norm_rope_args){.y = sky_tensor_rows(parts, piece.first, piece.count),
+                                          .x = out.x,
+                                          .x_sums = out.sums,
+                                          .weight = *weight,
+                                          .freqs = sky_tensor_rows(&p->args->freqs, piece.first, piece.count),
+                                          .eps = p->model->dims.eps,
+                                          .num_parts = p->sequence.ulysses_degree}));
+    }
+    sky_arena_release(ctx->arena, mark);
+    return SKY_OK;
 }
 
-/* Linear layers write to p->attended, which nobody needs yet: what is made of it lies in parts, and is left alone while sent. */
+/* What is made of linear layers' output lies in parts, and is left alone while sent. */
 static sky_status make_operands(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const transformer_input *input,
                                 attention_operands *o, attention_exchanges *x)
 {
@@ -86,8 +145,7 @@ static sky_status make_operands(sky_ctx *ctx, const transformer_pass *p, int64_t
     SKY_TRY(alloc_values(ctx, p, reach, &k, &o->k));
     SKY_TRY(alloc_values(ctx, p, reach, &v, &o->v));
 
-    SKY_TRY(sky_transformer_apply(ctx, &b->k, input, &p->attended));
-    SKY_TRY(norm_rotate(ctx, p, &b->norm_k, &k));
+    SKY_TRY(make_rotated(ctx, p, layer, NULL, &b->k, &b->norm_k, input, &k));
     SKY_TRY(sky_transformer_see(ctx, p, layer, "k_rope", &k));
     SKY_TRY(sky_transformer_apply(ctx, &b->v, input, in_parts ? &p->attended : &v));
     SKY_TRY(in_parts ? sky_sequence_pack(ctx, &p->sequence, p->model->dims.head_dim, &p->attended, &v) : SKY_OK);
@@ -95,9 +153,7 @@ static sky_status make_operands(sky_ctx *ctx, const transformer_pass *p, int64_t
     const sky_operand_parts keys[] = {o->k, o->v};
     SKY_TRY(sky_sequence_gather_begin(ctx, &p->sequence, reach, keys, 2, &x->keys));
 
-    SKY_TRY(sky_transformer_apply(ctx, &b->q, input, &p->attended));
-    SKY_TRY(sky_transformer_see(ctx, p, layer, "self_attn_q", &p->attended));
-    SKY_TRY(norm_rotate(ctx, p, &b->norm_q, &p->q));
+    SKY_TRY(make_rotated(ctx, p, layer, "self_attn_q", &b->q, &b->norm_q, input, &p->q));
     SKY_TRY(sky_transformer_see(ctx, p, layer, "q_rope", &p->q));
     return sky_sequence_gather_begin(ctx, &p->sequence, SKY_REACH_BLOCK, &o->q, 1, &x->queries);
 }
@@ -187,24 +243,30 @@ static sky_status alloc_operands_8bit(sky_ctx *ctx, const transformer_pass *p, a
     return alloc_tiles(ctx, p, reach, &o->v);
 }
 
-/* Queries, or keys less their mean: x as its linear layer left it. */
-static sky_status quantize_heads(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *x, const sky_tensor *weight,
-                                 const sky_tensor *mean, const sky_operand_parts *codes, const sky_operand_parts *scale)
+/* Some rows of queries, or of keys less their mean, as the linear layer left them: whole groups, and all rows where in parts. */
+static sky_status quantize_heads(sky_ctx *ctx, const transformer_pass *p, const transformer_output *x, sky_span rows,
+                                 const sky_tensor *weight, const sky_tensor *mean, const sky_operand_parts *codes,
+                                 const sky_operand_parts *scale)
 {
-    return sky_qk_norm_rope_quantize(ctx, &(sky_qk_norm_rope_quantize_args){.codes = codes->mine,
-                                                                            .scale = scale->mine,
-                                                                            .x = *x,
-                                                                            .weight = *weight,
-                                                                            .freqs = p->args->freqs,
-                                                                            .eps = p->model->dims.eps,
-                                                                            .mean = *mean,
-                                                                            .tokens_per_group = scale->tokens_per_row,
-                                                                            .num_parts = p->sequence.ulysses_degree});
+    const int64_t group = scale->tokens_per_row;
+    return sky_qk_norm_rope_quantize(
+        ctx, &(sky_qk_norm_rope_quantize_args){
+                 .codes = sky_tensor_rows(&codes->mine, rows.first, rows.count),
+                 .scale = sky_tensor_rows(&scale->mine, rows.first / group, num_groups(rows.count, group)),
+                 .x = x->x,
+                 .x_sums = x->sums,
+                 .weight = *weight,
+                 .freqs = sky_tensor_rows(&p->args->freqs, rows.first, rows.count),
+                 .eps = p->model->dims.eps,
+                 .mean = *mean,
+                 .tokens_per_group = group,
+                 .num_parts = p->sequence.ulysses_degree});
 }
 
 /* Codes of keys and values, whose mean and scales are those of all members' tokens. */
-static sky_status quantize_keys(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *weight, const sky_tensor *k,
-                                const sky_tensor *v, const token_statistics *t, attention_operands *o)
+static sky_status quantize_keys(sky_ctx *ctx, const transformer_pass *p, const sky_tensor *weight,
+                                const transformer_output *k, const transformer_output *v, const token_statistics *t,
+                                attention_operands *o)
 {
     const int64_t heads[] = {p->model->dims.num_heads, p->model->dims.head_dim};
     const sky_tensor v_mean = half(&t->mean, V);
@@ -212,10 +274,11 @@ static sky_status quantize_keys(sky_ctx *ctx, const transformer_pass *p, const s
     SKY_TRY(sky_sums_to_mean(
         ctx, &(sky_sums_to_mean_args){.mean = t->mean, .sums = t->all_sums, .num_tokens = p->sequence.num_tokens}));
     k_mean = sky_tensor_reshape(&k_mean, 2, heads);
-    SKY_TRY(quantize_heads(ctx, p, k, weight, &k_mean, &o->k, &o->k_scale));
+    SKY_TRY(quantize_heads(ctx, p, k, all_rows(p), weight, &k_mean, &o->k, &o->k_scale));
     SKY_TRY(sky_quantize_channels(ctx, &(sky_quantize_channels_args){.codes = o->v.mine,
                                                                      .scale = t->v_scale,
-                                                                     .x = *v,
+                                                                     .x = v->x,
+                                                                     .x_sums = v->sums,
                                                                      .mean = v_mean,
                                                                      .range = t->all_range,
                                                                      .num_parts = p->sequence.ulysses_degree}));
@@ -224,48 +287,74 @@ static sky_status quantize_keys(sky_ctx *ctx, const transformer_pass *p, const s
     return SKY_OK;
 }
 
+/* Keys' and values' sums and extremes over this rank's tokens, of which the linear layers' outputs stay in k and v. */
+static sky_status make_statistics(sky_ctx *ctx, const transformer_pass *p, int64_t layer,
+                                  const transformer_input *input, const token_statistics *t, transformer_output *k,
+                                  transformer_output *v)
+{
+    const transformer_block *b = &p->model->blocks[layer];
+    sky_tensor k_memory;
+    sky_tensor v_memory;
+    SKY_TRY(alloc_keys(ctx, p, &k_memory, &v_memory));
+    SKY_TRY(sky_transformer_apply_piece(ctx, &b->k, input, all_rows(p), &k_memory, k));
+    SKY_TRY(sky_qk_norm_rope_sums(ctx, &(sky_qk_norm_rope_sums_args){.sums = half(&t->sums, K),
+                                                                     .x = k->x,
+                                                                     .x_sums = k->sums,
+                                                                     .weight = b->norm_k,
+                                                                     .freqs = p->args->freqs,
+                                                                     .eps = p->model->dims.eps,
+                                                                     .num_tokens = p->sequence.num_tokens}));
+    SKY_TRY(sky_transformer_apply_piece(ctx, &b->v, input, all_rows(p), &v_memory, v));
+    SKY_TRY(sky_transformer_see(ctx, p, layer, "v", &v->x));
+    return sky_channel_sums(ctx, &(sky_channel_sums_args){.sums = half(&t->sums, V),
+                                                          .range = t->range,
+                                                          .x = v->x,
+                                                          .x_sums = v->sums,
+                                                          .num_tokens = p->sequence.num_tokens});
+}
+
+static sky_status apply_q(sky_ctx *ctx, const transformer_pass *p, int64_t layer, const transformer_input *input,
+                          sky_span piece, const sky_tensor *memory, transformer_output *q)
+{
+    SKY_TRY(sky_transformer_apply_piece(ctx, &p->model->blocks[layer].q, input, piece, memory, q));
+    return sky_transformer_see(ctx, p, layer, "self_attn_q", &q->x);
+}
+
 /*
- * Keys are normed and rotated twice, for their sums and for their codes, and written down neither time. Keys, queries and
- * values (in p->attended, which nobody needs yet) stay as their linear layers left them until codes exist.
+ * Keys are normed and rotated twice, for their sums and for their codes, and written down neither time. Keys and values stay as
+ * their linear layers left them until codes exist, and so does a piece of the queries, most often all: the product that makes
+ * it hides what the sums' exchange takes.
  */
 static sky_status make_operands_8bit(sky_ctx *ctx, const transformer_pass *p, int64_t layer,
                                      const transformer_input *input, attention_operands *o, attention_exchanges *x)
 {
     const transformer_block *b = &p->model->blocks[layer];
-    const sky_tensor *v = &p->attended;
     const sky_tensor no_mean = {0};
     token_statistics t;
-    sky_tensor k;
+    transformer_output k, v, q;
+    sky_tensor q_memory;
+    sky_span piece;
     SKY_TRY(alloc_operands_8bit(ctx, p, o));
     SKY_TRY(alloc_statistics(ctx, p, &t));
+    SKY_TRY(alloc_pieces(ctx, p, &p->q, &q_memory, &piece));
     const size_t mark = sky_arena_mark(ctx->arena);
-    SKY_TRY(alloc_rows(ctx, p, &k));
-
-    SKY_TRY(sky_transformer_apply(ctx, &b->k, input, &k));
-    SKY_TRY(sky_qk_norm_rope_sums(ctx, &(sky_qk_norm_rope_sums_args){.sums = half(&t.sums, K),
-                                                                     .x = k,
-                                                                     .weight = b->norm_k,
-                                                                     .freqs = p->args->freqs,
-                                                                     .eps = p->model->dims.eps,
-                                                                     .num_tokens = p->sequence.num_tokens}));
-    SKY_TRY(sky_transformer_apply(ctx, &b->v, input, v));
-    SKY_TRY(sky_transformer_see(ctx, p, layer, "v", v));
-    SKY_TRY(sky_channel_sums(
-        ctx, &(sky_channel_sums_args){
-                 .sums = half(&t.sums, V), .range = t.range, .x = *v, .num_tokens = p->sequence.num_tokens}));
+    SKY_TRY(make_statistics(ctx, p, layer, input, &t, &k, &v));
     const sky_shared_row rows[] = {{t.sums, t.all_sums}, {t.range, t.all_range}};
     SKY_TRY(sky_sequence_share_begin(ctx, &p->sequence, rows, 2, &x->keys));
 
-    SKY_TRY(sky_transformer_apply(ctx, &b->q, input, &p->q));
-    SKY_TRY(sky_transformer_see(ctx, p, layer, "self_attn_q", &p->q));
+    SKY_TRY(apply_q(ctx, p, layer, input, piece, &q_memory, &q));
 
     SKY_TRY(sky_sequence_gather_end(ctx, &p->sequence, &x->keys));
-    SKY_TRY(quantize_keys(ctx, p, &b->norm_k, &k, v, &t, o));
+    SKY_TRY(quantize_keys(ctx, p, &b->norm_k, &k, &v, &t, o));
     sky_arena_release(ctx->arena, mark);
     const sky_operand_parts keys[] = {o->k, o->k_scale, o->v};
     SKY_TRY(sky_sequence_gather_begin(ctx, &p->sequence, keys_reach(&p->sequence), keys, 3, &x->keys));
 
-    SKY_TRY(quantize_heads(ctx, p, &p->q, &b->norm_q, &no_mean, &o->q, &o->q_scale));
+    while (piece.count > 0) {
+        SKY_TRY(quantize_heads(ctx, p, &q, piece, &b->norm_q, &no_mean, &o->q, &o->q_scale));
+        piece = sky_transformer_next_piece(piece, p->tokens.count);
+        SKY_TRY(piece.count > 0 ? apply_q(ctx, p, layer, input, piece, &q_memory, &q) : SKY_OK);
+    }
     const sky_operand_parts queries[] = {o->q, o->q_scale};
     return sky_sequence_gather_begin(ctx, &p->sequence, SKY_REACH_BLOCK, queries, 2, &x->queries);
 }

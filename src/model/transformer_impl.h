@@ -107,7 +107,8 @@ sky_status sky_transformer_apply(sky_ctx *ctx, const transformer_linear *linear,
 
 /*
  * Between two linear layers a backend may want i32 sums (sky_backend.linear_sums_rows). Then a layer and the op behind it go
- * through the rows in pieces, so that the sums of all need not be held at once; otherwise there is one piece:
+ * through the rows in pieces of whole token groups, so that the sums of all need not be held at once; otherwise there is one
+ * piece:
  *
  *     SKY_TRY(sky_transformer_alloc_output(ctx, m, rows, cols, &memory));
  *     for (sky_span piece = sky_transformer_first_piece(ctx, m, rows); piece.count > 0;
@@ -116,6 +117,7 @@ sky_status sky_transformer_apply(sky_ctx *ctx, const transformer_linear *linear,
  *         ... an op that reads out.x with out.sums
  *     }
  */
+bool sky_transformer_leaves_sums(const sky_ctx *ctx, const sky_transformer *m);
 sky_span sky_transformer_first_piece(const sky_ctx *ctx, const sky_transformer *m, int64_t rows);
 sky_span sky_transformer_next_piece(sky_span piece, int64_t rows);
 sky_status sky_transformer_alloc_output(sky_ctx *ctx, const sky_transformer *m, int64_t rows, int64_t cols,

@@ -1,6 +1,7 @@
 /* Linear layers of the transformer: f32, bf16, or 8-bit codes with a scale per token and per output channel. */
 #include "model/transformer_impl.h"
 #include "ops/backend.h"
+#include "parallel/partition.h"
 
 static bool is_8bit(const sky_transformer *m)
 {
@@ -55,15 +56,16 @@ sky_status sky_transformer_apply(sky_ctx *ctx, const transformer_linear *linear,
 
 /* ---- in pieces of rows, as sums ---- */
 
-static int64_t piece_rows(const sky_ctx *ctx, const sky_transformer *m, int64_t rows)
-{
-    const int64_t most = m->arithmetic.linear == SKY_I8 ? ctx->backend->linear_sums_rows : 0;
-    return most > 0 && most < rows ? most : rows;
-}
-
-static bool leaves_sums(const sky_ctx *ctx, const sky_transformer *m)
+bool sky_transformer_leaves_sums(const sky_ctx *ctx, const sky_transformer *m)
 {
     return m->arithmetic.linear == SKY_I8 && ctx->backend->linear_sums_rows > 0;
+}
+
+static int64_t piece_rows(const sky_ctx *ctx, const sky_transformer *m, int64_t rows)
+{
+    const int64_t most = sky_transformer_leaves_sums(ctx, m) ? ctx->backend->linear_sums_rows : rows;
+    SKY_ASSERT(most == rows || most % SKY_TOKEN_GROUP == 0);
+    return most < rows ? most : rows;
 }
 
 sky_span sky_transformer_first_piece(const sky_ctx *ctx, const sky_transformer *m, int64_t rows)
@@ -80,7 +82,7 @@ sky_span sky_transformer_next_piece(sky_span piece, int64_t rows)
 sky_status sky_transformer_alloc_output(sky_ctx *ctx, const sky_transformer *m, int64_t rows, int64_t cols,
                                         sky_tensor *memory)
 {
-    return sky_ctx_tensor(ctx, memory, leaves_sums(ctx, m) ? SKY_I32 : m->arithmetic.compute, 2,
+    return sky_ctx_tensor(ctx, memory, sky_transformer_leaves_sums(ctx, m) ? SKY_I32 : m->arithmetic.compute, 2,
                           (int64_t[]){piece_rows(ctx, m, rows), cols});
 }
 

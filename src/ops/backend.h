@@ -56,7 +56,8 @@ struct sky_backend {
 
     /*
      * Where linear_8bit of i8 is faster when it leaves its sums (ops/linear_sums.h): how many rows of them a model should hold
-     * at a time (the sums are exact: cuts change no byte). 0: it is not.
+     * at a time (the sums are exact: cuts change no byte), a multiple of 128: tiles and groups that share a scale are whole
+     * then. 0: it is not.
      */
     int64_t linear_sums_rows;
 

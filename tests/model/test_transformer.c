@@ -314,33 +314,71 @@ static sky_status count_linear_8bit(sky_ctx *ctx, const sky_linear_8bit_args *ar
     return b->cpu->linear_8bit(ctx, args, scratch);
 }
 
+/* More tokens than the golden forwards have: two whole groups and a short one. */
+static bool larger_forward(forward *fw)
+{
+    static const int64_t shape[] = {16, 5, 12, 20};
+    enum { LEN = 16 * 5 * 12 * 20 };
+    if (!read_forward(forwards[0], fw)) {
+        return false;
+    }
+    golden_free(&fw->x);
+    float *latents = malloc(LEN * sizeof *latents);
+    SKY_ASSERT(latents != NULL);
+    test_fill_random(latents, LEN, 3);
+    fw->x.data = latents;
+    fw->x.count = LEN;
+    fw->x.num_dims = 4;
+    memcpy(fw->x.shape, shape, sizeof shape);
+    return true;
+}
+
+typedef struct sums_case {
+    int64_t piece;     /* linear_sums_rows */
+    int sums, numbers; /* calls of linear_8bit in a block */
+    bool attention_8bit;
+} sums_case;
+
+static void run_with_sums(const sums_case *c, forward *fw)
+{
+    enum { NUM_LAYERS = 8, OF_TEXT = 2 }; /* cross-attention's keys and values are numbers */
+    fixture f;
+    sky_transformer *model = NULL;
+    sky_arithmetic arithmetic = int8;
+    arithmetic.attention_8bit = c->attention_8bit;
+    CHECK(larger_forward(fw));
+    CHECK_OK(fixture_open(&f, FIXTURE_CPU, FIXTURE_ORIGINAL, SKY_TRANSFORMER, ARENA_BYTES));
+    sums_backend b = {.table = *f.ctx.backend, .cpu = f.ctx.backend};
+    b.table.linear_sums_rows = c->piece;
+    b.table.linear_8bit = count_linear_8bit;
+    f.ctx.backend = &b.table;
+    CHECK_OK(sky_transformer_create(f.weights, &arithmetic, &model));
+    CHECK_OK(run_forward(&f, model, SKY_BF16, NULL, fw));
+    test_parameters("pieces of %d rows, 8-bit attention %d: %d with sums, %d with numbers", (int)c->piece,
+                    c->attention_8bit, b.num_sums, b.num_numbers);
+    EXPECT(b.num_sums == NUM_LAYERS * c->sums);
+    EXPECT(b.num_numbers == NUM_LAYERS * (c->numbers + OF_TEXT));
+    sky_transformer_destroy(&model);
+    f.ctx.backend = b.cpu;
+    fixture_close(&f);
+}
+
 TEST(sums_between_linear_layers_change_no_byte)
 {
-    static const int64_t pieces[] = {0, 32, 1000};
-    forward whole;
-    sky_transformer *model = NULL;
-    for (size_t i = 0; i < sizeof pieces / sizeof pieces[0]; i++) {
-        fixture f;
-        forward fw;
-        CHECK(read_forward("t2v_3x10x14_t37", &fw));
-        CHECK_OK(fixture_open(&f, FIXTURE_CPU, FIXTURE_ORIGINAL, SKY_TRANSFORMER, ARENA_BYTES));
-        sums_backend b = {.table = *f.ctx.backend, .cpu = f.ctx.backend};
-        b.table.linear_sums_rows = pieces[i];
-        b.table.linear_8bit = count_linear_8bit;
-        f.ctx.backend = &b.table;
-        CHECK_OK(sky_transformer_create(f.weights, &int8, &model));
-        CHECK_OK(run_forward(&f, model, SKY_BF16, NULL, &fw));
-        test_parameters("pieces of %d rows: %d with sums, %d with numbers", (int)pieces[i], b.num_sums, b.num_numbers);
-        EXPECT((b.num_sums > 0) == (pieces[i] > 0));
-        if (i == 0) {
+    /* Of 300 tokens. q, k, v, o, cross-attention's q and o, and two of the feed-forward; k and v are sums in one piece only. */
+    static const sums_case cases[] = {{0, 0, 8, true},    {128, 18, 2, true}, {256, 12, 2, true},  {384, 8, 0, true},
+                                      {1024, 8, 0, true}, {0, 0, 8, false},   {128, 21, 1, false}, {384, 7, 1, false}};
+    forward whole = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0] && !test_failed(); i++) {
+        forward fw = {0};
+        run_with_sums(&cases[i], &fw);
+        if (cases[i].piece == 0) {
+            free_forward(&whole);
             whole = fw;
         } else {
             EXPECT(memcmp(fw.velocity, whole.velocity, fw.x.count * sizeof *fw.velocity) == 0);
             free_forward(&fw);
         }
-        sky_transformer_destroy(&model);
-        f.ctx.backend = b.cpu;
-        fixture_close(&f);
     }
     free_forward(&whole);
 }

@@ -41,16 +41,19 @@ static void expect_no_wait(const late_pass_result *r, int rank)
     }
 }
 
-static void check(late_arithmetic arithmetic, late_kind kind, int size, int ulysses_degree,
-                  const late_pass_result *want)
+/* sums_rows: linear_sums_rows (ops/backend.h) */
+static void check_sums(late_arithmetic arithmetic, late_kind kind, int size, int ulysses_degree, int64_t sums_rows,
+                       const late_pass_result *want)
 {
-    ranks_pass p = {.args = {.backend = late_backend(kind),
+    sky_backend backend = *late_backend(kind);
+    backend.linear_sums_rows = sums_rows;
+    ranks_pass p = {.args = {.backend = &backend,
                              .arithmetic = arithmetic,
                              .ulysses_degree = ulysses_degree,
                              .num_passes = NUM_PASSES},
                     .results = new_results(size)};
-    test_parameters("%s, arithmetic %d, Ulysses %d x ring %d", p.args.backend->name, (int)arithmetic, ulysses_degree,
-                    size / ulysses_degree);
+    test_parameters("%s, arithmetic %d, Ulysses %d x ring %d, sums of %d rows", p.args.backend->name, (int)arithmetic,
+                    ulysses_degree, size / ulysses_degree, (int)sums_rows);
     thread_group_run(size, body, &p);
     for (int rank = 0; rank < size; rank++) {
         const late_pass_result *r = &p.results[rank];
@@ -62,6 +65,12 @@ static void check(late_arithmetic arithmetic, late_kind kind, int size, int ulys
         expect_no_wait(r, rank);
     }
     free(p.results);
+}
+
+static void check(late_arithmetic arithmetic, late_kind kind, int size, int ulysses_degree,
+                  const late_pass_result *want)
+{
+    check_sums(arithmetic, kind, size, ulysses_degree, 0, want);
 }
 
 static late_pass_result *alone(const sky_backend *backend, late_arithmetic arithmetic)
@@ -112,6 +121,18 @@ TEST(other_arithmetics)
         check(arithmetics[i], LATE_EAGER, 4, 2, want);
         free(want);
     }
+}
+
+/* Queries in pieces, on both sides of the keys' exchange; and keys, values and queries as sums in one piece. */
+TEST(sums_between_linear_layers)
+{
+    alarm(LONGEST_SECONDS);
+    late_pass_result *want = alone(sky_backend_find("cpu"), LATE_INT8);
+    for (int kind = 0; kind < LATE_NUM_KINDS; kind++) {
+        check_sums(LATE_INT8, (late_kind)kind, 2, 1, 128, want);
+        check_sums(LATE_INT8, (late_kind)kind, 2, 2, 1024, want);
+    }
+    free(want);
 }
 
 TEST_MAIN

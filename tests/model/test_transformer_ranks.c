@@ -5,6 +5,7 @@
 #include "model/transformer.h"
 
 #include "model/fixture.h"
+#include "ops/backend.h"
 #include "parallel/mpi_main.h"
 #include "support/compare.h"
 #include "support/test.h"
@@ -123,27 +124,38 @@ static void close_comparison(comparison *c)
     fixture_close(&c->f);
 }
 
-/* Calls `compare` for each partition of the sequence over all ranks, and each arithmetic. */
-static void for_all_layouts(bool fast_ring, void (*compare)(comparison *c, sky_sequence *sequence, int arithmetic))
+typedef void compare_pass(comparison *c, sky_sequence *sequence, int arithmetic);
+
+/* Calls `compare` for each partition of the sequence over all ranks. */
+static void for_layouts_of(comparison *c, bool fast_ring, int arithmetic, compare_pass *compare)
 {
     sky_group *world = mpi_test_world();
     const int size = sky_group_size(world);
+    for (int ulysses = 1; ulysses <= size; ulysses++) {
+        if (size % ulysses == 0) {
+            sky_sequence sequence = {.group = world,
+                                     .ulysses_degree = ulysses,
+                                     .ring_degree = size / ulysses,
+                                     .fast_ring = fast_ring,
+                                     .num_tokens = sky_grid_tokens(&grid),
+                                     .num_heads = 2};
+            test_parameters("Ulysses %d, ring %d, arithmetic %d, sums of %d rows", ulysses, size / ulysses, arithmetic,
+                            (int)c->f.ctx.backend->linear_sums_rows);
+            compare(c, &sequence, arithmetic);
+        }
+    }
+}
+
+/* And for each arithmetic. */
+static void for_all_layouts(bool fast_ring, compare_pass *compare)
+{
     comparison *c = calloc(1, sizeof *c);
     SKY_ASSERT(c != NULL);
     for (int a = 0; a < NUM_ARITHMETICS; a++) {
-        const sky_status st = sky_group_agree(world, open_comparison(c, &arithmetics[a]));
+        const sky_status st = sky_group_agree(mpi_test_world(), open_comparison(c, &arithmetics[a]));
         EXPECT(st == SKY_OK);
-        for (int ulysses = 1; st == SKY_OK && ulysses <= size; ulysses++) {
-            if (size % ulysses == 0) {
-                sky_sequence sequence = {.group = world,
-                                         .ulysses_degree = ulysses,
-                                         .ring_degree = size / ulysses,
-                                         .fast_ring = fast_ring,
-                                         .num_tokens = sky_grid_tokens(&grid),
-                                         .num_heads = 2};
-                test_parameters("Ulysses %d, ring %d, arithmetic %d", ulysses, size / ulysses, a);
-                compare(c, &sequence, a);
-            }
+        if (st == SKY_OK) {
+            for_layouts_of(c, fast_ring, a, compare);
         }
         close_comparison(c);
     }
@@ -188,6 +200,30 @@ TEST(a_partitioned_sequence_has_the_bytes_of_a_whole_one)
 TEST(a_fast_ring_differs_by_rounding)
 {
     for_all_layouts(true, expect_close);
+}
+
+/* A rank's rows are one piece or several, of one part or of several: with and without sums of keys and values, and of queries. */
+TEST(sums_between_linear_layers_change_no_byte)
+{
+    static const int64_t pieces[] = {128, 256, 1024};
+    sky_arithmetic int8 = {.compute = SKY_BF16, .linear = SKY_I8, .attention_8bit = true};
+    comparison *c = calloc(1, sizeof *c);
+    SKY_ASSERT(c != NULL);
+    for (int tiled = 0; tiled < 2; tiled++) {
+        int8.attention_8bit = tiled == 0;
+        const sky_status st = sky_group_agree(mpi_test_world(), open_comparison(c, &int8));
+        EXPECT(st == SKY_OK);
+        for (int i = 0; st == SKY_OK && i < 3; i++) {
+            const sky_backend *cpu = c->f.ctx.backend;
+            sky_backend table = *cpu;
+            table.linear_sums_rows = pieces[i];
+            c->f.ctx.backend = &table;
+            for_layouts_of(c, false, NUM_ARITHMETICS + tiled, expect_same_bytes);
+            c->f.ctx.backend = cpu;
+        }
+        close_comparison(c);
+    }
+    free(c);
 }
 
 static sky_status fail_at_block_3(void *user, sky_ctx *ctx, const char *name, const sky_tensor *value)
