@@ -1,9 +1,9 @@
 /*
  * parallel/staging.h - an exchange of device memory by way of host memory, for groups whose transport knows only that
  *
- *     sky_staging_begin(&staging, ctx, slot, list, n, rank, &host);   // the host has waited: what is sent is in host memory
- *     ... send and receive by `host`, a list like `list` ...
- *     sky_staging_end(&staging, ctx, slot);                           // what was received is on its way to the device
+ *     SKY_TRY(sky_staging_begin(&staging, ctx, slot, list, n, rank, &host, &num_host));
+ *     ... the host has waited: send and receive by `host`, a list like `list` ...
+ *     SKY_TRY(sky_staging_end(&staging, ctx, slot));     // what was received is on its way to the device
  *
  * Where the host may use device memory (backend.h, host_memory) host is the list itself. Elsewhere pinned memory holds what
  * travels: begin fetches it on the EXCHANGE queue, behind what COMPUTE was given before; end sends back on EXCHANGE what came,

@@ -2,8 +2,8 @@
  * text/trie.h - which of many strings start here: a byte trie in four flat arrays
  *
  *     uint32_t node = 0;                                  // the root
- *     while (i < len && (node = sky_trie_child(&trie, node, text[i++])) != 0) {
- *         if (trie.value[node] >= 0) { ... text up to i is the key with this value ... }
+ *     for (size_t i = 0; i < len && (node = sky_trie_child(&trie, node, bytes[i])) != 0; i++) {
+ *         ... with trie.value[node] >= 0, bytes up to i are the key with this value ...
  *     }
  */
 #ifndef SKY_TEXT_TRIE_H

@@ -11,12 +11,12 @@
  * checkpoint's directories alone tell what loading it takes. A store made with the planning one then has all tensors in one
  * block of the device, each at a multiple of SKY_ARENA_ALIGNMENT_BYTES:
  *
- *     ctx.arena = &planning;
- *     SKY_TRY(sky_weights_create(&ctx, checkpoint, SKY_VAE, NULL, &planned));
+ *     ctx->arena = &planning;
+ *     SKY_TRY(sky_weights_create(ctx, checkpoint, SKY_VAE, NULL, &planned));
  *     SKY_TRY(sky_vae_create(planned, compute, false, &vae));
  *     sky_vae_destroy(&vae);
- *     ctx.arena = NULL;
- *     SKY_TRY(sky_weights_create(&ctx, checkpoint, SKY_VAE, &(sky_weights_options){.planned = planned}, &weights));
+ *     ctx->arena = NULL;
+ *     SKY_TRY(sky_weights_create(ctx, checkpoint, SKY_VAE, &(sky_weights_options){.planned = planned}, &weights));
  *     SKY_TRY(sky_vae_create(weights, compute, false, &vae));
  *     SKY_TRY(sky_weights_end_loading(weights));
  *

@@ -4,9 +4,9 @@
  * One is filled while the other goes up: on the copy queue, from pinned memory. Where the host may write device memory
  * itself (host_memory), there is nothing between: what would go into a buffer goes to its place.
  *
- *     sky_upload_part part = {.to = tensor.data, .bytes = n};
+ *     sky_upload_part part = {.to = weight.data, .bytes = num_bytes};
  *     SKY_TRY(sky_uploader_begin(&uploader, &part, 1));  // waits until a buffer is free again
- *     ... n bytes to part.host ...
+ *     ... num_bytes bytes to part.host ...
  *     SKY_TRY(sky_uploader_end(&uploader, &part, 1));    // on its way; ops enqueued on ctx from now on find it there
  *     ...
  *     SKY_TRY(sky_uploader_release(&uploader));          // waits for all, gives the buffers back
