@@ -47,7 +47,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* A tensor from the arena with values in [-1, 1) that are the same in every run. */
+/* A tensor from the arena with values in [-1, 1), codes 127 times as large, that are the same in every run. */
 static sky_tensor filled(bench *b, sky_dtype dtype, int num_dims, const int64_t *shape)
 {
     sky_tensor t;
@@ -58,8 +58,11 @@ static sky_tensor filled(bench *b, sky_dtype dtype, int num_dims, const int64_t 
         const float value = (float)(state >> 8) / 8388608.0F - 1.0F;
         if (dtype == SKY_F32) {
             ((float *)t.data)[i] = value;
-        } else {
+        } else if (dtype == SKY_BF16) {
             ((uint16_t *)t.data)[i] = sky_f32_to_bf16(value);
+        } else {
+            const float code = 127.0F * value;
+            ((uint8_t *)t.data)[i] = dtype == SKY_I8 ? (uint8_t)(int8_t)code : sky_f32_to_e4m3(code);
         }
     }
     return t;
@@ -80,6 +83,9 @@ typedef struct operation {
     union {
         sky_linear_args linear;
         sky_attention_args attention;
+        sky_attention_8bit_args attention_8bit;
+        sky_channel_sums_args v_sums;
+        sky_quantize_channels_args v_codes;
         sky_conv3d_args conv3d;
         sky_channel_norm_args channel_norm;
         sky_layer_norm_modulate_args modulate;
@@ -99,6 +105,9 @@ typedef struct operation {
     }
 RUNNER(linear, linear)
 RUNNER(attention, attention)
+RUNNER(attention_8bit, attention_8bit)
+RUNNER(channel_sums, v_sums)
+RUNNER(quantize_channels, v_codes)
 RUNNER(conv3d, conv3d)
 RUNNER(channel_norm, channel_norm)
 RUNNER(layer_norm_modulate, modulate)
@@ -128,6 +137,51 @@ static operation attention(bench *b, sky_dtype dtype, int64_t queries, int64_t k
                                              .k = FILLED(b, dtype, keys, heads, dim),
                                              .v = FILLED(b, dtype, keys, heads, dim),
                                              .softmax_scale = 1.0F / sqrtf((float)dim)};
+    return op;
+}
+
+static operation attention_8bit(bench *b, sky_dtype dtype, int64_t queries, int64_t keys, int64_t heads, int64_t dim)
+{
+    const int64_t key_groups = (keys + SKY_K_GROUP_TOKENS - 1) / SKY_K_GROUP_TOKENS;
+    operation op = {.name = "attention_8bit", .run = run_attention_8bit};
+    op.flops = 4.0 * (double)queries * (double)keys * (double)heads * (double)dim;
+    op.y = FILLED(b, dtype, queries, heads, dim);
+    op.args.attention_8bit = (sky_attention_8bit_args){
+        .y = op.y,
+        .q = FILLED(b, SKY_I8, queries, heads, dim),
+        .q_scale = FILLED(b, SKY_F32, (queries + SKY_Q_GROUP_TOKENS - 1) / SKY_Q_GROUP_TOKENS, heads),
+        .k = FILLED(b, SKY_I8, keys, heads, dim),
+        .k_scale = FILLED(b, SKY_F32, key_groups, heads),
+        .v = FILLED(b, SKY_F8_E4M3, sky_num_v_tiles(keys), heads, dim, SKY_V_TILE_TOKENS),
+        .v_scale = FILLED(b, SKY_F32, heads, dim),
+        .v_mean = FILLED(b, SKY_F32, heads, dim),
+        .softmax_scale = 1e-3F / sqrtf((float)dim)};
+    return op;
+}
+
+/* What V goes through on its way to codes: sums and extremes, then the codes. */
+static operation v_sums(bench *b, sky_dtype dtype, int64_t rows, int64_t heads, int64_t dim)
+{
+    operation op = {.name = "v_sums", .run = run_channel_sums};
+    check(sky_ctx_tensor(&b->ctx, &op.y, SKY_I64, 1, (int64_t[]){heads * dim}));
+    op.args.v_sums = (sky_channel_sums_args){.sums = op.y,
+                                             .x = FILLED(b, dtype, rows, heads * dim),
+                                             .range = FILLED(b, SKY_F32, 2 * heads * dim),
+                                             .num_tokens = rows};
+    op.bytes = (double)(sky_tensor_bytes(&op.y) + sky_tensor_bytes(&op.args.v_sums.x));
+    return op;
+}
+
+static operation v_codes(bench *b, sky_dtype dtype, int64_t rows, int64_t heads, int64_t dim)
+{
+    operation op = {.name = "v_codes", .run = run_quantize_channels};
+    op.y = FILLED(b, SKY_F8_E4M3, sky_num_v_tiles(rows), heads, dim, SKY_V_TILE_TOKENS);
+    op.args.v_codes = (sky_quantize_channels_args){.codes = op.y,
+                                                   .scale = FILLED(b, SKY_F32, heads * dim),
+                                                   .x = FILLED(b, dtype, rows, heads * dim),
+                                                   .mean = FILLED(b, SKY_F32, heads * dim),
+                                                   .range = FILLED(b, SKY_F32, 2 * heads * dim)};
+    op.bytes = (double)(sky_tensor_bytes(&op.y) + sky_tensor_bytes(&op.args.v_codes.x));
     return op;
 }
 
@@ -360,6 +414,9 @@ static double element(const sky_tensor *t, int64_t i)
     if (t->dtype == SKY_I8) {
         return ((const int8_t *)t->data)[i];
     }
+    if (t->dtype == SKY_F8_E4M3) {
+        return (double)sky_e4m3_to_f32(((const uint8_t *)t->data)[i]);
+    }
     return t->dtype == SKY_F32 ? ((const float *)t->data)[i] : sky_bf16_to_f32(((const uint16_t *)t->data)[i]);
 }
 
@@ -534,6 +591,9 @@ static void verify_all(bench *b)
         const sky_dtype dtype = i == 0 ? SKY_F32 : SKY_BF16;
         verify(b, linear(b, dtype, 131, 70, 300));
         verify(b, attention(b, dtype, 70, 150, 2, 40));
+        verify(b, attention_8bit(b, dtype, 70, 300, 2, 40));
+        verify(b, v_sums(b, dtype, 150, 3, 20));
+        verify(b, v_codes(b, dtype, 150, 3, 20));
         verify(b, conv(b, dtype, 2, 5, 45, 18, 20, 3, 3));
         verify(b, conv(b, dtype, 2, 5, 9, 18, 20, 1, 1));
         verify(b, channel_norm(b, dtype, 33, 48));
@@ -580,6 +640,9 @@ static void small_model(bench *b, sky_dtype dtype)
     linear_rows(b, dtype, 540, 256, 768);
     linear_rows(b, dtype, 1, 1536, 256);
     ROW(b, "540 x 540, 4 heads of 64", attention(b, dtype, 540, 540, 4, 64));
+    ROW(b, "540 x 540, 4 heads of 64", attention_8bit(b, dtype, 540, 540, 4, 64));
+    ROW(b, "540 x 4 x 64", v_sums(b, dtype, 540, 4, 64));
+    ROW(b, "540 x 4 x 64", v_codes(b, dtype, 540, 4, 64));
     ROW(b, "540 x 64, 4 heads of 64", attention(b, dtype, 540, 64, 4, 64));
     ROW(b, "240 x 240, 1 head of 64", attention(b, dtype, 240, 240, 1, 64));
     ROW(b, "540 x 256", modulate(b, dtype, 540, 256));
@@ -607,6 +670,9 @@ static void large_model(bench *b, sky_dtype dtype)
     linear_rows(b, dtype, 1024, 13824, 5120);
     linear_rows(b, dtype, 1024, 5120, 13824);
     ROW(b, "1024 x 4096, 2 heads of 128", attention(b, dtype, 1024, 4096, 2, 128));
+    ROW(b, "1024 x 4096, 2 heads of 128", attention_8bit(b, dtype, 1024, 4096, 2, 128));
+    ROW(b, "1024 x 40 x 128", v_sums(b, dtype, 1024, 40, 128));
+    ROW(b, "1024 x 40 x 128", v_codes(b, dtype, 1024, 40, 128));
     ROW(b, "512 x 4080, 1 head of 384", attention(b, dtype, 512, 4080, 1, 384));
     ROW(b, "1024 x 5120", modulate(b, dtype, 1024, 5120));
     ROW(b, "1024 x 40 x 128", qk_norm_rope(b, dtype, 1024, 40, 128));
