@@ -455,7 +455,10 @@ TEST(channel_range_of_extremes)
         float *got = rig_read(&r, &args.range);
         for (int i = 0; i < 2 * COLS; i++) {
             test_parameters("%s, range %d: %a, want %a", r.which->name, i, (double)got[i], (double)want[i]);
-            EXPECT(memcmp(&got[i], &want[i], sizeof want[i]) == 0);
+            uint32_t bits[2];
+            memcpy(&bits[0], &got[i], sizeof bits[0]);
+            memcpy(&bits[1], &want[i], sizeof bits[1]);
+            EXPECT(bits[0] == bits[1]);
         }
         free(got);
         args.x = SKY_TENSOR(NULL, SKY_F32, 0, COLS);
