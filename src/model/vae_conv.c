@@ -114,34 +114,16 @@ sky_status sky_vae_conv_in_time(sky_ctx *ctx, const sky_strips *strips, const va
     return SKY_OK;
 }
 
-enum { FRAMES_AT_A_TIME = 2 };
-
 sky_status sky_vae_norm_conv(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *gamma, const vae_conv *conv,
                              const sky_tensor *past, const sky_tensor *x, const sky_tensor *y)
 {
-    const int64_t num_past = past->shape[0];
-    const int64_t num_frames = x->shape[0];
     const size_t mark = sky_arena_mark(ctx->arena);
-    sky_tensor buffer;
-    SKY_TRY(sky_vae_behind_past(ctx, past, num_frames < FRAMES_AT_A_TIME ? num_frames : FRAMES_AT_A_TIME, &buffer));
-    const sky_tensor front = sky_tensor_rows(&buffer, 0, num_past);
-    _Static_assert(FRAMES_AT_A_TIME >= 2, "the two frames that move to the front do not overlap it");
-    for (int64_t t = 0; t < num_frames; t += FRAMES_AT_A_TIME) {
-        const int64_t rest = num_frames - t;
-        const int64_t count = rest < FRAMES_AT_A_TIME ? rest : FRAMES_AT_A_TIME;
-        if (t > 0) {
-            SKY_TRY(copy_frames(ctx, &front, &buffer, FRAMES_AT_A_TIME));
-        }
-        const sky_tensor extended = sky_tensor_rows(&buffer, 0, num_past + count);
-        const sky_tensor normed = sky_tensor_rows(&buffer, num_past, count);
-        const sky_tensor from = sky_tensor_rows(x, t, count);
-        const sky_tensor to = sky_tensor_rows(y, t, count);
-        SKY_TRY(norm_silu(ctx, strips, gamma, &from, &normed));
-        SKY_TRY(sky_vae_conv_extended(ctx, strips, conv, 1, &extended, &to));
-        if (count == rest) {
-            SKY_TRY(sky_vae_past_keep(ctx, past, &extended));
-        }
-    }
+    sky_tensor extended;
+    SKY_TRY(sky_vae_behind_past(ctx, past, x->shape[0], &extended));
+    const sky_tensor normed = sky_tensor_rows(&extended, past->shape[0], x->shape[0]);
+    SKY_TRY(norm_silu(ctx, strips, gamma, x, &normed));
+    SKY_TRY(sky_vae_conv_extended(ctx, strips, conv, 1, &extended, y));
+    SKY_TRY(sky_vae_past_keep(ctx, past, &extended));
     sky_arena_release(ctx->arena, mark);
     return SKY_OK;
 }

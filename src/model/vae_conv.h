@@ -58,8 +58,7 @@ sky_status sky_vae_conv_in_time(sky_ctx *ctx, const sky_strips *strips, const va
                                 const sky_tensor *x, const sky_tensor *y);
 
 /*
- * The same of silu(norm(x)), with a kernel of three; y may be x. Two frames at a time: so the extended tensor, past
- * included, is not larger than a chunk of four frames by itself. Collective over the strips.
+ * The same of silu(norm(x)), with a kernel of three; y may be x. Collective over the strips.
  */
 sky_status sky_vae_norm_conv(sky_ctx *ctx, const sky_strips *strips, const sky_tensor *gamma, const vae_conv *conv,
                              const sky_tensor *past, const sky_tensor *x, const sky_tensor *y);
