@@ -100,20 +100,19 @@ static void put_sums(const linear_job *job, int64_t row, int64_t col, int64_t co
     }
 }
 
-static void put_row(const linear_job *job, int64_t row, int64_t col, int64_t cols, float *sums)
+static void put_row(const linear_job *job, int64_t row, int64_t col, int64_t cols, float *sums, const float *bias)
 {
     const sky_tensor *y = &job->y;
     float *to = sky_write_to(y, row * job->cols + col, sums);
     if (job->x_scale != NULL) {
         const float x_scale = job->x_scale[row];
         const float *weight_scale = job->weight_scale + col;
+        SKY_LOOP_INDEPENDENT
         for (int64_t j = 0; j < cols; j++) {
             sums[j] *= x_scale * weight_scale[j];
         }
     }
-    if (sky_tensor_present(&job->bias)) {
-        float buf[STRIP_COLS];
-        const float *bias = sky_read(&job->bias, col, cols, buf);
+    if (bias != NULL) {
         SKY_LOOP_INDEPENDENT
         for (int64_t j = 0; j < cols; j++) {
             to[j] = sums[j] + bias[j];
@@ -129,6 +128,8 @@ static void run_job(void *arg, int64_t index, int thread)
     const linear_job *job = arg;
     const int64_t col = index % job->num_strips * job->strip_cols;
     const int64_t cols = sky_min_i64(job->strip_cols, job->cols - col);
+    float buf[STRIP_COLS];
+    const float *bias = sky_tensor_present(&job->bias) ? sky_read(&job->bias, col, cols, buf) : NULL;
     const int64_t row = index / job->num_strips * job->stretch_rows;
     const int64_t rows = sky_min_i64(job->stretch_rows, job->rows - row);
     const int64_t ld = sky_padded_cols(cols);
@@ -150,7 +151,7 @@ static void run_job(void *arg, int64_t index, int thread)
         if (job->y.dtype == SKY_I32) {
             put_sums(job, row + r, col, cols, r * ld, &b);
         } else {
-            put_row(job, row + r, col, cols, b.sums + r * ld);
+            put_row(job, row + r, col, cols, b.sums + r * ld, bias);
         }
     }
 }
