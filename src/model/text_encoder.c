@@ -1,12 +1,13 @@
 #include "model/text_encoder.h"
 
+#include "model/block_name.h"
 #include "ops/ops.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NUM_BUCKETS = 32, NAME_BYTES = 96 };
+enum { NUM_BUCKETS = 32, NAME_BYTES = SKY_BLOCK_NAME_BYTES };
 
 static const float norm_eps = 1e-6F;
 
@@ -85,20 +86,11 @@ static sky_status infer_dims(sky_text_encoder *e, const sky_weights *weights)
     return SKY_OK;
 }
 
-static void full_name(int64_t layer, const char *name, char full[NAME_BYTES])
-{
-    if (layer >= 0) {
-        snprintf(full, NAME_BYTES, "blocks.%" PRId64 ".%s", layer, name);
-    } else {
-        snprintf(full, NAME_BYTES, "%s", name);
-    }
-}
-
 static sky_status get_vector(const sky_text_encoder *e, sky_weights *weights, int64_t layer, const char *name,
                              sky_tensor *out)
 {
     char full[NAME_BYTES];
-    full_name(layer, name, full);
+    sky_block_name(layer, name, "", full);
     return sky_weights_get(
         weights, full,
         &(sky_weight_request){.dtype = SKY_F32, .round_bf16 = e->compute == SKY_BF16, .num_dims = 1, .shape = {e->dim}},
@@ -109,7 +101,7 @@ static sky_status get_matrix(const sky_text_encoder *e, sky_weights *weights, in
                              int64_t rows, int64_t cols, matrix *out)
 {
     char full[NAME_BYTES];
-    full_name(layer, name, full);
+    sky_block_name(layer, name, "", full);
     if (e->fp8_storage) {
         return sky_weights_get_8bit(weights, full, SKY_F8_E4M3, rows, cols, &out->weight, &out->scale);
     }

@@ -1,4 +1,5 @@
 /* Dimensions and weights of the transformer. Names: docs/model.md. */
+#include "model/block_name.h"
 #include "model/transformer_impl.h"
 
 #include <inttypes.h>
@@ -7,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NAME_BYTES = 96, PATCH = 4, HEAD_DIM = 128 };
+enum { NAME_BYTES = SKY_BLOCK_NAME_BYTES, PATCH = 4, HEAD_DIM = 128 };
 
 static bool has(const sky_weights *weights, const char *name)
 {
@@ -116,15 +117,6 @@ typedef struct loader {
     int64_t layer;
 } loader;
 
-static void full_name(const loader *l, const char *name, const char *suffix, char full[NAME_BYTES])
-{
-    if (l->layer >= 0) {
-        snprintf(full, NAME_BYTES, "blocks.%" PRId64 ".%s%s", l->layer, name, suffix);
-    } else {
-        snprintf(full, NAME_BYTES, "%s%s", name, suffix);
-    }
-}
-
 static sky_status load_f32(const loader *l, const char *name, int num_dims, const int64_t *shape, sky_tensor *out)
 {
     char full[NAME_BYTES];
@@ -133,7 +125,7 @@ static sky_status load_f32(const loader *l, const char *name, int num_dims, cons
     for (int i = 0; i < num_dims; i++) {
         request.shape[i] = shape[i];
     }
-    full_name(l, name, "", full);
+    sky_block_name(l->layer, name, "", full);
     return sky_weights_get(l->weights, full, &request, out);
 }
 
@@ -150,7 +142,7 @@ static sky_status load_compute(const loader *l, const char *name, const char *su
     for (int i = 0; i < num_dims; i++) {
         request.shape[i] = shape[i];
     }
-    full_name(l, name, suffix, full);
+    sky_block_name(l->layer, name, suffix, full);
     return sky_weights_get(l->weights, full, &request, out);
 }
 
@@ -170,7 +162,7 @@ static sky_status load_block_linear(const loader *l, const char *name, int64_t o
     if (arithmetic->linear == arithmetic->compute) {
         return load_linear(l, name, out_features, in_features, out);
     }
-    full_name(l, name, ".weight", full);
+    sky_block_name(l->layer, name, ".weight", full);
     SKY_TRY(sky_weights_get_8bit(l->weights, full, arithmetic->linear, out_features, in_features, &out->weight,
                                  &out->scale));
     return load_compute(l, name, ".bias", 1, &out_features, &out->bias);
