@@ -88,6 +88,20 @@ __device__ uint32_t query_codes(const arguments &a, int64_t row, int64_t head, i
     return codes;
 }
 
+/* The left operand of the keys' product: rows `row` and row + 8. */
+template <int K_STEPS>
+__device__ __forceinline__ void load_query(uint32_t (&query)[K_STEPS][4], const arguments &a, int64_t row, int64_t head,
+                                           int q)
+{
+#pragma unroll
+    for (int i = 0; i < K_STEPS; i++) {
+        query[i][0] = query_codes(a, row, head, 32 * i + 4 * q);
+        query[i][1] = query_codes(a, row + 8, head, 32 * i + 4 * q);
+        query[i][2] = query_codes(a, row, head, 32 * i + 16 + 4 * q);
+        query[i][3] = query_codes(a, row + 8, head, 32 * i + 16 + 4 * q);
+    }
+}
+
 __device__ __forceinline__ uint32_t word(const uint8_t *p)
 {
     return *(const uint32_t *)p;
@@ -123,13 +137,7 @@ template <int DIM> __global__ void __launch_bounds__(THREADS, 1) attention_8bit_
     copy_commit();
 
     uint32_t query[K_STEPS][4];
-#pragma unroll
-    for (int i = 0; i < K_STEPS; i++) {
-        query[i][0] = query_codes(a, row, head, 32 * i + 4 * q);
-        query[i][1] = query_codes(a, row + 8, head, 32 * i + 4 * q);
-        query[i][2] = query_codes(a, row, head, 32 * i + 16 + 4 * q);
-        query[i][3] = query_codes(a, row + 8, head, 32 * i + 16 + 4 * q);
-    }
+    load_query(query, a, row, head, q);
     /* A warp's queries are of one group. */
     const float q_scale = row < a.num_queries ? a.q_scale[row / SKY_Q_GROUP_TOKENS * a.num_heads + head] : 0.0F;
     float max[2] = {-INFINITY, -INFINITY};
@@ -316,13 +324,7 @@ __global__ void __launch_bounds__(HOPPER_THREADS, 1) attention_8bit_hopper_kerne
         ((uint32_t *)(values + HOPPER_DIM * TILE))[i % (8 * TILE / 4)] = ONES;
     }
     uint32_t query[K_STEPS][4];
-#pragma unroll
-    for (int i = 0; i < K_STEPS; i++) {
-        query[i][0] = query_codes(a, row, head, 32 * i + 4 * q);
-        query[i][1] = query_codes(a, row + 8, head, 32 * i + 4 * q);
-        query[i][2] = query_codes(a, row, head, 32 * i + 16 + 4 * q);
-        query[i][3] = query_codes(a, row + 8, head, 32 * i + 16 + 4 * q);
-    }
+    load_query(query, a, row, head, q);
     const float q_scale = row < a.num_queries ? a.q_scale[row / SKY_Q_GROUP_TOKENS * a.num_heads + head] : 0.0F;
     float max[2] = {-INFINITY, -INFINITY};
     float denominator[2] = {0.0F, 0.0F};

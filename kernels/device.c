@@ -321,7 +321,7 @@ const sky_backend *sky_backend_cuda(void)
                                         .event_elapsed = cuda_event_elapsed,
                                         .native_queue = cuda_native_queue,
 #define SKY_CUDA_ENTRY(op) .op = sky_cuda_##op,
-                                        SKY_CUDA_OPS(SKY_CUDA_ENTRY)
+                                        SKY_OPS(SKY_CUDA_ENTRY)
 #undef SKY_CUDA_ENTRY
 #define SKY_CUDA_PLAN_ENTRY(op) .op##_plan = sky_cuda_##op##_plan,
                                             SKY_CUDA_PLANNED_OPS(SKY_CUDA_PLAN_ENTRY)
