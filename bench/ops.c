@@ -10,6 +10,7 @@
  * Where OpenBLAS is installed, its product follows each f32 linear: in one call ("sgemm"), and in pieces of 128 rows
  * ("sgemm/128"), which is what the contract of linear would ask of it. Neither adds a bias, ours does.
  */
+#include "base/clock.h"
 #include "blas.h"
 
 #include "ops/backend.h"
@@ -19,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MAX_RUNS = 10000 };
 
@@ -38,13 +38,6 @@ static void check(sky_status st)
         fprintf(stderr, "bench-ops: %s\n", sky_message());
         exit(sky_status_exit_code(st));
     }
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* A tensor from the arena with values in [-1, 1), codes 127 times as large, that are the same in every run. */
@@ -469,13 +462,13 @@ typedef struct timing {
 static timing measure(bench *b, const operation *op)
 {
     check(op->run(&b->ctx, op));
-    const double start = now();
+    const double start = sky_clock_seconds();
     int count = 0;
     do {
-        const double begin = now();
+        const double begin = sky_clock_seconds();
         check(op->run(&b->ctx, op));
-        b->runs[count++] = now() - begin;
-    } while (count < MAX_RUNS && (count < 3 || now() - start < b->seconds));
+        b->runs[count++] = sky_clock_seconds() - begin;
+    } while (count < MAX_RUNS && (count < 3 || sky_clock_seconds() - start < b->seconds));
     qsort(b->runs, (size_t)count, sizeof b->runs[0], by_value);
     return (timing){.median = b->runs[count / 2], .best = b->runs[0]};
 }
@@ -624,9 +617,9 @@ static void measure_peaks(bench *b)
     memset(to, 1, bytes);
     double best = INFINITY;
     for (int i = 0; i < 5; i++) {
-        const double begin = now();
+        const double begin = sky_clock_seconds();
         memcpy(to, from, bytes);
-        best = fmin(best, now() - begin);
+        best = fmin(best, sky_clock_seconds() - begin);
     }
     b->peak_gbytes = 2.0 * (double)bytes / best * 1e-9;
     sky_arena_release(b->ctx.arena, mark);

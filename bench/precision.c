@@ -9,6 +9,7 @@
  * it, whole videos. Errors are |a - b|_2 / |b|_2 against float32; PSNR is over all frames. Differences to the contract are
  * over the same prompts, with the standard error of their mean. --only's and --videos' names are a variant's or its start.
  */
+#include "base/clock.h"
 #include "engine/settings.h"
 #include "model/transformer.h"
 #include "ops/cpu/cpu.h"
@@ -24,7 +25,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { MAX_PROMPTS = 100, NUM_POINTS = 3, PROMPT_BYTES = 128, PER_TOKEN = 1, ARENA_BYTES = 192 << 20 };
@@ -122,13 +122,6 @@ static void *need(size_t bytes)
     void *p = calloc(1, bytes);
     check(p != NULL ? SKY_OK : sky_fail(SKY_ERR_NOMEM, "%zu bytes", bytes));
     return p;
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static double relative_error(const float *got, const float *want, int64_t len)
@@ -558,7 +551,7 @@ static void run_variant(study *s, int index, bool videos)
 {
     const variant *v = &variants[index];
     result *r = &s->results[index];
-    const double start = now();
+    const double start = sky_clock_seconds();
     if (v->least_squares) {
         check(emulator_requantize(s->emulator, s->checkpoint, v->arithmetic.linear));
         r->squares = s->emulator->least_squares / s->emulator->contract_squares;
@@ -575,7 +568,7 @@ static void run_variant(study *s, int index, bool videos)
     r->has_videos = videos;
     s->emulator->q_group = s->emulator->k_group = 0;
     emulator_forget_layers(s->emulator);
-    r->seconds = now() - start;
+    r->seconds = sky_clock_seconds() - start;
     s->done[index] = true;
 }
 
@@ -653,7 +646,7 @@ static int usage(const char *what)
 static json_t *run_study(study *s, const char *only, const char *videos)
 {
     json_t *rows = json_array();
-    const double start = now();
+    const double start = sky_clock_seconds();
     verify_groups(s);
     encode_texts(s);
     for (int i = 0; i < s->num_prompts; i++) {
@@ -661,7 +654,7 @@ static json_t *run_study(study *s, const char *only, const char *videos)
     }
     run_forwards(s, &float32, NULL);
     printf("%d float32 videos of %lld frames, %d steps: %.0f s\n\n", s->num_prompts, (long long)s->num_frames,
-           s->num_steps, now() - start);
+           s->num_steps, sky_clock_seconds() - start);
     printf("%-24s %8s %17s  %6s %6s %14s  %10s  %7s\n", "variant", "forward", "to the contract", "PSNR", "least",
            "to contract", "weights", "plain");
     for (int v = 0; v < NUM_VARIANTS; v++) {

@@ -3,6 +3,7 @@
  * is done; the work is in src/weights/convert.h.
  */
 #include "weights/convert.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "build_info.h"
 #include "flags.h"
@@ -16,7 +17,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 typedef struct convert_options {
@@ -97,13 +97,6 @@ static void on_signal(int number)
     caught_signal = number;
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 typedef struct show {
     bool shown;
     bool moving; /* a terminal: one line that is drawn again */
@@ -123,14 +116,14 @@ static void end_line(show *s)
 
 static void draw(show *s, uint64_t done, uint64_t total)
 {
-    const double seconds = now() - s->phase_start;
+    const double seconds = sky_clock_seconds() - s->phase_start;
     const double share = total > 0 ? (double)done / (double)total : 1.0;
     const double left = share > 0.01 ? seconds / share - seconds : 0.0;
     fprintf(stderr, "%s%-10s %3.0f %%  %.2f of %.2f GB  %.0f s, %.0f s left%s", s->moving ? "\r" : "",
             s->phase == SKY_CONVERT_WRITE ? "converting" : "verifying", 100.0 * share, (double)done * 1e-9,
             (double)total * 1e-9, seconds, left, s->moving ? "  " : "\n");
     s->open = s->moving;
-    s->last_drawn = now();
+    s->last_drawn = sky_clock_seconds();
 }
 
 static sky_status on_progress(void *user, sky_convert_phase phase, uint64_t done, uint64_t total)
@@ -144,9 +137,9 @@ static sky_status on_progress(void *user, sky_convert_phase phase, uint64_t done
     if (phase != s->phase) {
         end_line(s);
         s->phase = phase;
-        s->phase_start = now();
+        s->phase_start = sky_clock_seconds();
     }
-    if (s->shown && (done == total || now() - s->last_drawn > (s->moving ? 0.2 : LOG_SECONDS))) {
+    if (s->shown && (done == total || sky_clock_seconds() - s->last_drawn > (s->moving ? 0.2 : LOG_SECONDS))) {
         draw(s, done, total);
     }
     return SKY_OK;
@@ -286,7 +279,7 @@ static sky_status convert(const convert_options *o)
     sky_status st = SKY_OK;
     char *output = NULL;
     sky_convert_report report = {0};
-    const double start = now();
+    const double start = sky_clock_seconds();
     show bar = {.shown = !o->quiet, .moving = isatty(STDERR_FILENO) == 1, .phase_start = start, .last_drawn = start};
 
     SKY_TRY(check_options(o));
@@ -305,7 +298,7 @@ static sky_status convert(const convert_options *o)
     st = sky_convert_folder(&settings, on_progress, &bar, &report);
     end_line(&bar);
     if (st == SKY_OK && !o->quiet) {
-        print_report(&report, settings.output_path, now() - start);
+        print_report(&report, settings.output_path, sky_clock_seconds() - start);
     }
     sky_convert_report_release(&report);
     free(output);

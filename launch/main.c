@@ -221,7 +221,7 @@ static sky_plan_view plan_view(const program *p)
 }
 
 /* Where each rank is, and what all of them must have been told alike, since they do it together. Collective. */
-static sky_status meet(program *p)
+static sky_status compare_flags(program *p)
 {
     static const char *const flags[] = {"--plan", "--fingerprint"};
     enum { NUM_FLAGS = sizeof flags / sizeof flags[0] };
@@ -283,7 +283,7 @@ static sky_status run(program *p)
     const sky_log log = {.write = sky_terminal_log, .user = &p->terminal, .least = SKY_LOG_INFO};
 
     SKY_TRY_GOTO(sky_group_agree(p->group, prepare(p)));
-    SKY_TRY_GOTO(meet(p));
+    SKY_TRY_GOTO(compare_flags(p));
     SKY_TRY_GOTO(sky_group_broadcast(p->group, 0, &p->options.settings.seed, sizeof p->options.settings.seed));
     SKY_TRY_GOTO(sky_group_agree(p->group, name_output(p)));
     say_what(p);

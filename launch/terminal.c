@@ -1,5 +1,7 @@
 #include "terminal.h"
 
+#include "base/clock.h"
+
 #include "skyreels.h"
 
 #include <fcntl.h>
@@ -8,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { DEFAULT_WIDTH = 80, LABEL_WIDTH = 25, STATE_WIDTH = 47, MAX_BAR = 24 };
@@ -16,13 +17,6 @@ enum { DEFAULT_WIDTH = 80, LABEL_WIDTH = 25, STATE_WIDTH = 47, MAX_BAR = 24 };
 /* Least time between two drawings of a bar, and between two lines of a log. */
 static const double BAR_SECONDS = 0.05;
 static const double LINE_SECONDS = 10.0;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static bool started_by_mpirun(void)
 {
@@ -150,7 +144,7 @@ void sky_terminal_progress(void *user, sky_phase phase, uint64_t done, uint64_t 
     if (!t->shown) {
         return;
     }
-    const double time = now();
+    const double time = sky_clock_seconds();
     if (phase != t->phase) {
         sky_terminal_end_line(t);
         t->phase = phase;

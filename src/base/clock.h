@@ -8,4 +8,9 @@
 
 int64_t sky_clock_ns(void);
 
+static inline double sky_clock_seconds(void)
+{
+    return 1e-9 * (double)sky_clock_ns();
+}
+
 #endif

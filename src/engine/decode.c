@@ -163,11 +163,11 @@ sky_status sky_render_decode(render *r)
     const bool has_strip = r->ranks.strip_ranks != NULL;
 
     SKY_TRY_GOTO(sky_group_agree(world, has_strip ? prepare(r, &s, &arena) : SKY_OK));
-    const double start = sky_seconds_now();
+    const double start = sky_clock_seconds();
     sky_render_progress(r, SKY_PHASE_DECODE, 0, (uint64_t)r->shape.latent_frames);
     SKY_TRY_GOTO(sky_group_agree(world, has_strip ? run(r, &s, &arena) : SKY_OK));
     SKY_TRY_GOTO(sky_group_agree(world, has_strip ? gather_frames(r, &s) : SKY_OK));
-    r->result->seconds[SKY_PHASE_DECODE] = sky_seconds_now() - start;
+    r->result->seconds[SKY_PHASE_DECODE] = sky_clock_seconds() - start;
 done:
     sky_render_free_arena(r, &arena);
     sky_render_unload(r, SKY_VAE);

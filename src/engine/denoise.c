@@ -226,9 +226,9 @@ static sky_status run_steps(sky_ctx *ctx, render *r, loop *l)
     sky_held held;
     sky_ctx_hold(ctx, &held);
     for (int step = 0; step < num_steps; step++) {
-        const double start = sky_seconds_now();
+        const double start = sky_clock_seconds();
         SKY_TRY_GOTO(run_step(ctx, r, l, step, &held));
-        l->step_seconds[step] = sky_seconds_now() - start;
+        l->step_seconds[step] = sky_clock_seconds() - start;
         sky_render_progress(r, SKY_PHASE_DENOISE, (uint64_t)step + 1, (uint64_t)num_steps);
     }
     if (!sky_ctx_failed(ctx)) {
@@ -357,12 +357,12 @@ sky_status sky_render_denoise(render *r)
     loop l = {0};
     sky_arena arena = {0};
     SKY_TRY_GOTO(sky_group_agree(world, prepare_loop(r, &l, &arena)));
-    const double start = sky_seconds_now();
+    const double start = sky_clock_seconds();
     count_exchanges(r, -1.0);
     SKY_TRY_GOTO(sky_render_run(r, run_loop, &l, &arena));
     count_exchanges(r, 1.0);
     summarise_steps(r, &l);
-    r->result->seconds[SKY_PHASE_DENOISE] = sky_seconds_now() - start;
+    r->result->seconds[SKY_PHASE_DENOISE] = sky_clock_seconds() - start;
 done:
     sky_render_free_arena(r, &arena);
     free_loop(&l);

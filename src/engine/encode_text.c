@@ -75,14 +75,14 @@ sky_status sky_render_peak_encode_text(render *r, int64_t num_ids, size_t *bytes
 
 static sky_status encode_branches(render *r, const sky_tokenizer *tokenizer)
 {
-    const double start = sky_seconds_now();
+    const double start = sky_clock_seconds();
     SKY_TRY(sky_render_enter(r, SKY_PHASE_ENCODE_TEXT, 0));
     for (int branch = 0; branch < NUM_BRANCHES; branch++) {
         sky_render_progress(r, SKY_PHASE_ENCODE_TEXT, (uint64_t)branch, NUM_BRANCHES);
         SKY_TRY(encode_branch(r, tokenizer, branch));
     }
     sky_render_progress(r, SKY_PHASE_ENCODE_TEXT, NUM_BRANCHES, NUM_BRANCHES);
-    r->result->seconds[SKY_PHASE_ENCODE_TEXT] = sky_seconds_now() - start;
+    r->result->seconds[SKY_PHASE_ENCODE_TEXT] = sky_clock_seconds() - start;
     return SKY_OK;
 }
 

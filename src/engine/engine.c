@@ -41,7 +41,7 @@ static sky_status check_output(const render *r)
 static sky_status write_video(render *r)
 {
     const sky_settings *s = r->settings;
-    const double start = sky_seconds_now();
+    const double start = sky_clock_seconds();
     json_t *settings = sky_settings_json(s);
     char *metadata = settings != NULL ? json_dumps(settings, JSON_COMPACT) : NULL;
     json_decref(settings);
@@ -57,7 +57,7 @@ static sky_status write_video(render *r)
                                                                   .title = s->prompt,
                                                                   .metadata = metadata});
     free(metadata);
-    r->result->seconds[SKY_PHASE_WRITE] = sky_seconds_now() - start;
+    r->result->seconds[SKY_PHASE_WRITE] = sky_clock_seconds() - start;
     if (st == SKY_OK) {
         sky_render_progress(r, SKY_PHASE_WRITE, 1, 1);
     }
@@ -88,12 +88,12 @@ static sky_status run_stages(render *r)
 sky_status sky_engine_render(sky_engine *engine, const sky_settings *settings, sky_result *result)
 {
     render r;
-    const double start = sky_seconds_now();
+    const double start = sky_clock_seconds();
     sky_status st = sky_render_begin(engine, settings, result, &r);
     if (st == SKY_OK) {
         st = run_stages(&r);
     }
     sky_render_end(&r);
-    result->seconds_total = sky_seconds_now() - start;
+    result->seconds_total = sky_clock_seconds() - start;
     return st;
 }

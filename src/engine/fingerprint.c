@@ -60,7 +60,7 @@ static uint64_t stage_section(uint64_t stage)
 }
 
 /* Whether ranks hold parts of it that add up; otherwise each has all of it. */
-static bool is_dealt(uint64_t stage)
+static bool is_partitioned(uint64_t stage)
 {
     return stage_section(stage) == SECTION_STEP && stage_branch(stage) != BRANCH_NONE &&
            stage_part(stage) != PART_VELOCITY;
@@ -305,7 +305,7 @@ static int64_t merge_stage(const seen *all, int64_t len, uint64_t *sum, int *oth
     *sum = all[0].entry.sum;
     *other_rank = -1;
     for (; num < len && all[num].entry.stage == all[0].entry.stage; num++) {
-        if (is_dealt(all[0].entry.stage)) {
+        if (is_partitioned(all[0].entry.stage)) {
             *sum += all[num].entry.sum;
         } else if (all[num].entry.sum != *sum && *other_rank < 0) {
             *other_rank = all[num].rank;

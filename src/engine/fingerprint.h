@@ -6,12 +6,12 @@
  *
  *     text prompt, text negative prompt           as the transformer is given it
  *     noise                                       latents before step 0
- *     step N BRANCH patch_embedding, block_0 ...  rows of tokens, dealt to ranks; BRANCH: prompt, negative prompt
+ *     step N BRANCH patch_embedding, block_0 ...  rows of tokens, partitioned over ranks; BRANCH: prompt, negative prompt
  *     step N BRANCH velocity
  *     step N latents                              after step N
  *     frames                                      bytes of the video
  *
- * The number of rows dealt to ranks is the sum, modulo 2^64, of H(stage, g, bytes) over the groups g of 128 rows of the
+ * The number of rows partitioned over ranks is the sum, modulo 2^64, of H(stage, g, bytes) over the groups g of 128 rows of the
  * global index (SKY_TOKEN_GROUP; the last may be short). No group lies on two ranks (parallel/partition.h), so ranks add
  * what they have, in any order. Other values are one group, held by several ranks, which must agree. H is a 64-bit hash of
  * 64-bit words in the machine's byte order: other bytes give another number but for a chance of 2^-64. It guards against

@@ -226,7 +226,7 @@ sky_status sky_render_load(render *r, sky_component component, sky_phase phase, 
 {
     const engine_model *m = &r->engine->models.loaded[component];
     const uint64_t bytes = sky_checkpoint_bytes(r->checkpoint, component);
-    const double start = sky_seconds_now();
+    const double start = sky_clock_seconds();
     sky_render_progress(r, phase, 0, bytes);
     if (m->weights == NULL) {
         SKY_TRY(load(r, component, phase, loader));
@@ -236,7 +236,7 @@ sky_status sky_render_load(render *r, sky_component component, sky_phase phase, 
     if (held_bytes > r->result->weight_bytes) {
         r->result->weight_bytes = held_bytes;
     }
-    r->result->seconds[phase] = sky_seconds_now() - start;
+    r->result->seconds[phase] = sky_clock_seconds() - start;
     sky_render_progress(r, phase, bytes, bytes);
     return SKY_OK;
 }

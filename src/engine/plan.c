@@ -1,5 +1,6 @@
 #include "skyreels.h"
 
+#include "base/hash.h"
 #include "base/memory.h"
 #include "engine/render.h"
 #include "ops/backend.h"
@@ -122,23 +123,16 @@ static void add_up(sky_plan_rank *rank, uint64_t workspace_bytes)
     }
 }
 
-/* FNV-1a of what names this start of this machine; where nothing does, a number of the rank's own. */
+/* A number of what names this start of this machine; where nothing does, a number of the rank's own. */
 static uint64_t machine_of(int rank)
 {
     char text[64];
-    uint64_t hash = 0xcbf29ce484222325U;
     FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
     const bool known = file != NULL && fgets(text, sizeof text, file) != NULL;
     if (file != NULL) {
         fclose(file);
     }
-    if (!known) {
-        return (uint64_t)rank;
-    }
-    for (const char *p = text; *p != '\0'; p++) {
-        hash = (hash ^ (unsigned char)*p) * 0x100000001b3U;
-    }
-    return hash;
+    return known ? sky_hash(0, 0, text, strlen(text)) : (uint64_t)rank;
 }
 
 static sky_plan_space find_space(const render *r)

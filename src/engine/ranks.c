@@ -1,12 +1,14 @@
 /* How the ranks of a render are used: layout, groups, shares. */
+#include "base/hash.h"
 #include "engine/render.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { LAYOUT_BYTES = 96 };
 
-/* FNV-1a of the settings, but for the model's folder, which may have another name on another machine. */
+/* A number of the settings, but for the model's folder, which may have another name on another machine. */
 static sky_status hash_settings(const render *r, uint64_t *out)
 {
     const sky_rank_layout_request *layout = &r->engine->config.layout;
@@ -20,12 +22,8 @@ static sky_status hash_settings(const render *r, uint64_t *out)
     if (text == NULL) {
         return sky_fail(SKY_ERR_NOMEM, "settings");
     }
-    uint64_t hash = 0xcbf29ce484222325U;
-    for (const char *p = text; *p != '\0'; p++) {
-        hash = (hash ^ (unsigned char)*p) * 0x100000001b3U;
-    }
+    *out = sky_hash(0, 0, text, strlen(text));
     free(text);
-    *out = hash;
     return SKY_OK;
 }
 

@@ -4,14 +4,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <time.h>
-
-double sky_seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 void sky_render_progress(const render *r, sky_phase phase, uint64_t done, uint64_t total)
 {

@@ -7,6 +7,7 @@
 #ifndef SKY_ENGINE_RENDER_H
 #define SKY_ENGINE_RENDER_H
 
+#include "base/clock.h"
 #include "engine/settings.h"
 #include "model/text_encoder.h"
 #include "model/transformer.h"
@@ -215,7 +216,5 @@ sky_status sky_render_check_same_settings(render *r);
 /* Chooses the layout and makes its groups. Collective. Errors: USAGE. */
 sky_status sky_render_partition_ranks(render *r);
 void sky_render_free_ranks(render *r);
-
-double sky_seconds_now(void); /* monotonic */
 
 #endif

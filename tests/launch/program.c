@@ -1,5 +1,7 @@
 #include "launch/program.h"
 
+#include "base/clock.h"
+
 #include "support/test.h"
 
 #include <dirent.h>
@@ -13,17 +15,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { MAX_ARGS = 64, LIMIT_SECONDS = 120 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* What a pipe has to say is appended to *text; false at its end. */
 static bool drain(int fd, char **text, size_t *len)
@@ -71,14 +65,14 @@ void program_start(program_run *run, const char *const *argv)
     size_t err_len = 0;
     *run = (program_run){.exit_code = -1, .out = calloc(1, 1), .err = calloc(1, 1)};
     SKY_ASSERT(run->out != NULL && run->err != NULL && pipe2(out, O_CLOEXEC) == 0 && pipe2(err, O_CLOEXEC) == 0);
-    const double start = now();
+    const double start = sky_clock_seconds();
     const pid_t child = start_child(argv, out[1], err[1]);
     SKY_ASSERT(child > 0);
     close(out[1]);
     close(err[1]);
     struct pollfd fds[2] = {{.fd = out[0], .events = POLLIN}, {.fd = err[0], .events = POLLIN}};
     while (fds[0].fd >= 0 || fds[1].fd >= 0) {
-        const double left = start + LIMIT_SECONDS - now();
+        const double left = start + LIMIT_SECONDS - sky_clock_seconds();
         if (left <= 0 || poll(fds, 2, (int)(left * 1000) + 1) == 0) {
             break;
         }
@@ -97,7 +91,7 @@ void program_start(program_run *run, const char *const *argv)
     waitpid(child, &status, 0);
     close(out[0]);
     close(err[0]);
-    run->seconds = now() - start;
+    run->seconds = sky_clock_seconds() - start;
     if (in_time) {
         run->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     }
